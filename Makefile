@@ -1,0 +1,51 @@
+# `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+help:  ## show this help
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## create .venv with everything in it; commands are in .venv/bin
+
+$(STAMP): requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/install.sh
+	@touch $@
+
+protos: $(STAMP)  ## compile the protocol files again
+	@$(BIN)/python protos/generate.py && echo "protos: written"
+
+lock: $(STAMP)  ## resolve the dependencies again
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 \
+	  --extra embedded --group dev --upgrade pyproject.toml -o requirements.lock
+
+lint: $(STAMP)  ## style, types, layers, drift of generated files
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "lint: run 'make format'" >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary scheduler bot client tests benchmarks protos/generate.py
+	@$(BIN)/lint-imports --no-cache >/tmp/lint-imports.$$$$ || { cat /tmp/lint-imports.$$$$; exit 1; }; rm -f /tmp/lint-imports.$$$$
+	@$(BIN)/python protos/generate.py --check
+	@echo "lint: clean"
+
+format: $(STAMP)  ## mend what can be mended by a program
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+test: $(STAMP)  ## all tests that need no cluster, against an embedded PostgreSQL (or DATABASE_URL)
+	@$(BIN)/pytest -n $${PYTEST_WORKERS:-4} --dist loadgroup
+
+acceptance: $(STAMP)  ## real Bazel builds (needs bazel on PATH)
+	@$(BIN)/pytest tests/acceptance
+
+demo: $(STAMP)  ## start a farm on this machine and build a C project on it (CLIENT=bazel: with Bazel)
+	@$(BIN)/python demo/run.py $(if $(CLIENT),--client $(CLIENT))
+
+bench: $(STAMP)  ## throughput, latency and CPU per job, beside the peer where it is present
+	@$(BIN)/python -m benchmarks.compare
+
+clean:  ## forget .venv and the demo's data
+	rm -rf $(VENV) demo-data .mypy_cache .ruff_cache
+
+.PHONY: help install protos lock lint format test acceptance demo bench clean
