@@ -1,0 +1,86 @@
+"""The errors that callers see, each with the gRPC status code it stands for."""
+
+from collections.abc import Iterable
+
+import grpc
+
+
+class SchedulerError(Exception):
+    """Base of all errors that are answers to a caller. `code` is the gRPC status that the services send.
+
+    The message is shown to the caller: it names the field and the remedy.
+    """
+
+    code: grpc.StatusCode = grpc.StatusCode.INTERNAL
+
+
+class InvalidArgument(SchedulerError):  # noqa: N818 - the field's word for it
+    """The request is malformed, whatever the state of the server."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class NotFound(SchedulerError):  # noqa: N818
+    """What the request names does not exist, or not for this instance."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class FailedPrecondition(SchedulerError):  # noqa: N818
+    """The request is well formed, but cannot be met as things are."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class MissingBlobs(FailedPrecondition):
+    """Blobs that the request needs are not in the CAS.
+
+    `keys` are `HASH/SIZE`; the services send each as a PreconditionFailure violation of type MISSING
+    (REAPI, Execution.Execute), so that clients upload them and ask again.
+    """
+
+    def __init__(self, message: str, keys: Iterable[str]) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
+
+
+class Cancelled(SchedulerError):  # noqa: N818
+    """What the request names was cancelled."""
+
+    code = grpc.StatusCode.CANCELLED
+
+
+class ResourceExhausted(SchedulerError):  # noqa: N818
+    """A limit was reached: the queue's, or the disk's."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(SchedulerError):  # noqa: N818
+    """Something the server needs is not there just now; the same call may succeed later."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class DataLoss(SchedulerError):
+    """A bot session ended on the server's side; the bot must open a new one."""
+
+    code = grpc.StatusCode.DATA_LOSS
+
+
+class OutOfRange(SchedulerError):  # noqa: N818
+    """An offset beyond the end of a blob."""
+
+    code = grpc.StatusCode.OUT_OF_RANGE
+
+
+class PermissionDenied(SchedulerError):  # noqa: N818
+    """The caller may not do this."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
+class Unimplemented(SchedulerError):  # noqa: N818
+    """Part of the protocol, not of this server."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
