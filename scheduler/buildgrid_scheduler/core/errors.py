@@ -14,19 +14,19 @@ class SchedulerError(Exception):
     code: grpc.StatusCode = grpc.StatusCode.INTERNAL
 
 
-class InvalidArgument(SchedulerError):  # noqa: N818 - the field's word for it
+class InvalidArgument(SchedulerError):
     """The request is malformed, whatever the state of the server."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
 
-class NotFound(SchedulerError):  # noqa: N818
+class NotFound(SchedulerError):
     """What the request names does not exist, or not for this instance."""
 
     code = grpc.StatusCode.NOT_FOUND
 
 
-class FailedPrecondition(SchedulerError):  # noqa: N818
+class FailedPrecondition(SchedulerError):
     """The request is well formed, but cannot be met as things are."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
@@ -44,19 +44,19 @@ class MissingBlobs(FailedPrecondition):
         self.keys = tuple(keys)
 
 
-class Cancelled(SchedulerError):  # noqa: N818
+class Cancelled(SchedulerError):
     """What the request names was cancelled."""
 
     code = grpc.StatusCode.CANCELLED
 
 
-class ResourceExhausted(SchedulerError):  # noqa: N818
+class ResourceExhausted(SchedulerError):
     """A limit was reached: the queue's, or the disk's."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-class Unavailable(SchedulerError):  # noqa: N818
+class Unavailable(SchedulerError):
     """Something the server needs is not there just now; the same call may succeed later."""
 
     code = grpc.StatusCode.UNAVAILABLE
@@ -68,19 +68,19 @@ class DataLoss(SchedulerError):
     code = grpc.StatusCode.DATA_LOSS
 
 
-class OutOfRange(SchedulerError):  # noqa: N818
+class OutOfRange(SchedulerError):
     """An offset beyond the end of a blob."""
 
     code = grpc.StatusCode.OUT_OF_RANGE
 
 
-class PermissionDenied(SchedulerError):  # noqa: N818
+class PermissionDenied(SchedulerError):
     """The caller may not do this."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
 
 
-class Unimplemented(SchedulerError):  # noqa: N818
+class Unimplemented(SchedulerError):
     """Part of the protocol, not of this server."""
 
     code = grpc.StatusCode.UNIMPLEMENTED
