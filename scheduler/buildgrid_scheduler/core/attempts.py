@@ -1,0 +1,48 @@
+"""How often a job is tried: pure decisions.
+
+Two bounds: `n_tries` counts attempts that may have been the action's doing (a retryable failure, a bot
+that vanished while it ran); `n_infra_tries` counts losses that cannot have been (a lease never started,
+a bot that announced its end). A job that always takes its bot with it ends after `max_job_attempts`; a
+farm that is drained every hour does not use them up.
+"""
+
+from dataclasses import dataclass
+
+RETRYABLE_STATUS_CODES = (13, 14)  # google.rpc INTERNAL, UNAVAILABLE
+
+
+@dataclass(frozen=True)
+class Tries:
+    """`n_tries` is 1 at enqueue; `n_infra_tries` 0."""
+
+    n_tries: int = 1
+    n_infra_tries: int = 0
+
+
+@dataclass(frozen=True)
+class AttemptLimits:
+    """Bounds on both counts."""
+
+    max_job_attempts: int = 5
+    max_infra_attempts: int = 20
+
+
+def after_failed_attempt(status_code: int, tries: Tries, limits: AttemptLimits) -> Tries | None:
+    """The counts to requeue with after an attempt ended with `status_code`; None: the job is complete."""
+    if status_code not in RETRYABLE_STATUS_CODES or tries.n_tries >= limits.max_job_attempts:
+        return None
+    return Tries(tries.n_tries + 1, tries.n_infra_tries)
+
+
+def after_lost_lease(*, started: bool, announced: bool, tries: Tries, limits: AttemptLimits) -> Tries | None:
+    """The counts to requeue with after a lease was lost; None: the bound is reached.
+
+    `started`: the bot had acknowledged the lease. `announced`: the bot had said that it was going.
+    """
+    if started and not announced:
+        if tries.n_tries >= limits.max_job_attempts:
+            return None
+        return Tries(tries.n_tries + 1, tries.n_infra_tries)
+    if tries.n_infra_tries + 1 >= limits.max_infra_attempts:
+        return None
+    return Tries(tries.n_tries, tries.n_infra_tries + 1)

@@ -1,0 +1,6 @@
+"""Property sets: what the platform properties of actions and bots mean for matching."""
+
+from buildgrid_scheduler.properties.dynamic import DynamicPropertySet
+from buildgrid_scheduler.properties.property_set import PropertySet
+
+__all__ = ["DynamicPropertySet", "PropertySet"]

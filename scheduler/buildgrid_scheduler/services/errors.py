@@ -1,0 +1,135 @@
+"""From exceptions to gRPC statuses: the one place where errors become answers.
+
+`@rpc` is for handlers with one answer (`async def M(self, request, context)`, where the request may also be
+an iterator), `@streaming_rpc` for those that are async generators. A `SchedulerError` is sent with its own
+code and message. Anything else is a fault of ours: it is logged with its trace, and the caller gets INTERNAL
+and an incident number to search the log for, never the trace itself.
+"""
+
+import functools
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from buildgrid_scheduler.core.errors import MissingBlobs, SchedulerError
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+P = ParamSpec("P")
+ResponseT = TypeVar("ResponseT")
+ItemT = TypeVar("ItemT")
+
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+# Clients drop a call whose headers exceed 8 KiB (the default of gRPC's C core and of Java). The message
+# travels twice, the details in base64: 1 KiB and 4 KiB before encoding leave room for other headers.
+MAX_MESSAGE_CHARACTERS = 1024
+MAX_DETAILS_BYTES = 4096
+
+_log = logging.getLogger(__name__)
+
+
+class _Closable(Protocol):
+    def aclose(self) -> Awaitable[object]: ...
+
+
+def rpc(
+    method: Callable[P, Awaitable[ResponseT]],
+) -> Callable[P, Awaitable[ResponseT]]:
+    """Wraps a handler that gives one answer. The context must be its last positional argument."""
+
+    @functools.wraps(method)
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseT:
+        try:
+            return await method(*args, **kwargs)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the border: each exception becomes an answer
+            await _abort(_context_of(args, kwargs), error, method)
+
+    return guarded
+
+
+def streaming_rpc(
+    method: Callable[P, AsyncIterator[ItemT]],
+) -> Callable[P, AsyncIterator[ItemT]]:
+    """Wraps a handler that is an async generator. It is closed when the caller goes away."""
+
+    @functools.wraps(method)
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ItemT]:
+        try:
+            items = method(*args, **kwargs)
+            async with aclosing(cast(_Closable, items)):
+                async for item in items:
+                    yield item
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the border: each exception becomes an answer
+            await _abort(_context_of(args, kwargs), error, method)
+
+    return guarded
+
+
+def status_of(error: SchedulerError) -> status_pb2.Status:
+    """The error as google.rpc.Status, for answers that carry one per item or inside an operation.
+
+    Its `details` hold a PreconditionFailure for `MissingBlobs` (all of its keys), and nothing otherwise.
+    """
+    status = status_pb2.Status(code=_number(error.code), message=str(error))
+    if isinstance(error, MissingBlobs):
+        failure = error_details_pb2.PreconditionFailure()
+        for key in error.keys:
+            failure.violations.add(type="MISSING", subject=f"blobs/{key}")
+        status.details.add().Pack(failure)
+    return status
+
+
+def trailing_status(error: SchedulerError) -> status_pb2.Status:
+    """`status_of`, cut so that it fits into trailing metadata.
+
+    Of many missing blobs only the first are listed: the caller uploads those, asks again, and is
+    told the rest.
+    """
+    status = status_pb2.Status(code=_number(error.code), message=str(error)[:MAX_MESSAGE_CHARACTERS])
+    if not isinstance(error, MissingBlobs):
+        return status
+    failure = error_details_pb2.PreconditionFailure()
+    size = 0
+    for key in error.keys:
+        violation = error_details_pb2.PreconditionFailure.Violation(type="MISSING", subject=f"blobs/{key}")
+        size += violation.ByteSize() + 4
+        if size > MAX_DETAILS_BYTES - MAX_MESSAGE_CHARACTERS:
+            break
+        failure.violations.append(violation)
+    status.details.add().Pack(failure)
+    return status
+
+
+async def _abort(context: Context, error: Exception, method: Callable[..., object]) -> NoReturn:
+    name = getattr(method, "__qualname__", repr(method))
+    if isinstance(error, SchedulerError):
+        _log.debug("%s: %s: %s", name, error.code.name, error)
+        status = trailing_status(error)
+        if status.details:
+            await context.abort(
+                error.code, status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+            )
+        await context.abort(error.code, status.message)
+    incident = uuid.uuid4().hex[:12]
+    _log.error("%s failed, incident %s", name, incident, exc_info=error)
+    await context.abort(
+        grpc.StatusCode.INTERNAL,
+        f"internal error, incident {incident}: the server's log has the details under this number",
+    )
+
+
+def _context_of(args: tuple[object, ...], kwargs: dict[str, object]) -> Context:
+    return cast(Context, kwargs["context"] if "context" in kwargs else args[-1])
+
+
+def _number(code: grpc.StatusCode) -> int:
+    value: tuple[int, str] = code.value
+    return value[0]

@@ -1,0 +1,70 @@
+"""Where the database is."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+CONNECT_TIMEOUT = 10  # seconds
+
+
+class SqlProvider:
+    """A PostgreSQL database: ORM sessions for what is rare, raw psycopg connections for what is hot.
+
+    `url` is `postgresql://USER[:PASSWORD]@HOST:PORT/DATABASE` or any libpq URI; ValueError for another
+    kind of database.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+        if parsed.get_backend_name() != "postgresql":
+            raise ValueError(f"database url: {parsed.get_backend_name()}: only postgresql:// is supported")
+        self._url: URL = parsed.set(drivername="postgresql+psycopg")
+        self._dsn = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._engine = create_engine(
+            self._url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT, "application_name": "buildgrid-scheduler"},
+        )
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+
+    def __repr__(self) -> str:
+        return f"SqlProvider({self._url.render_as_string(hide_password=True)})"
+
+    @property
+    def shown_url(self) -> str:
+        """For logs: without the password."""
+        return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+
+    @property
+    def sqlalchemy_url(self) -> URL:
+        """For Alembic."""
+        return self._url
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A SQLAlchemy session: committed at the end of the block, rolled back when it raises."""
+        with self._sessions.begin() as session:
+            yield session
+
+    def connect(self, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
+        """A raw connection of one's own. Raises psycopg.OperationalError when the server is away."""
+        options.setdefault("application_name", f"buildgrid-scheduler-{os.getpid()}")
+        return psycopg.connect(
+            self._dsn,
+            connect_timeout=CONNECT_TIMEOUT,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            **options,
+        )
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._engine.dispose()

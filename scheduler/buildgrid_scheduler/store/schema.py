@@ -1,0 +1,218 @@
+"""The tables. Migrations create them; tests hold that both agree.
+
+The shape follows what a job costs (docs/design): one wide row that is written twice, at enqueue and at
+completion, and narrow rows in `queue` and `leases` that come and go. Which of these a job has *is* its
+stage: a row in `queue`, QUEUED; a lease that its bot was told, EXECUTING; a completed time, COMPLETED.
+There are no foreign keys between the hot tables: each costs an index probe and a row lock per write, and
+every write to them goes through the statements in this package, which tests hold to the invariants.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, DateTime, Index, Integer, LargeBinary, SmallInteger, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_Time = DateTime(timezone=True)
+
+# Rows of these tables live for milliseconds and are updated in place: leave room for HOT updates, and
+# vacuum by number of rows rather than by share of a table that is mostly empty.
+_CHURN = {
+    "postgresql_with": {
+        "fillfactor": "50",
+        "autovacuum_vacuum_scale_factor": "0",
+        "autovacuum_vacuum_threshold": "2000",
+        "autovacuum_vacuum_insert_scale_factor": "0.2",
+    }
+}
+
+
+class Base(DeclarativeBase):
+    """All tables of the scheduler."""
+
+
+class JobEntry(Base):
+    """A queued, running or finished execution of an action."""
+
+    __tablename__ = "jobs"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    instance_name: Mapped[str] = mapped_column(Text)
+    action_digest: Mapped[str] = mapped_column(Text)
+    """HASH/SIZE"""
+    action: Mapped[bytes] = mapped_column(LargeBinary)
+    """the serialized Action, which is the payload of leases"""
+    do_not_cache: Mapped[bool] = mapped_column(Boolean)
+    priority: Mapped[int] = mapped_column(Integer)
+    """at enqueue; `queue` and `leases` hold the one in force"""
+    requirement_hash: Mapped[str] = mapped_column(Text)
+    platform_requirements: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    property_label: Mapped[str] = mapped_column(Text)
+    command: Mapped[str] = mapped_column(Text)
+    n_tries: Mapped[int] = mapped_column(Integer)
+    n_infra_tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    queued_at: Mapped[datetime] = mapped_column(_Time)
+    worker_start_at: Mapped[datetime | None] = mapped_column(_Time)
+    worker_completed_at: Mapped[datetime | None] = mapped_column(_Time)
+    completed_at: Mapped[datetime | None] = mapped_column(_Time)
+    worker_name: Mapped[str | None] = mapped_column(Text)
+    """bot_id of the bot whose attempt completed the job"""
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    """google.rpc code of the answer"""
+    cancelled: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    response: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """the serialized ExecuteResponse: kept here, not in the CAS, which may evict it"""
+    stdout_stream_name: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    stderr_stream_name: Mapped[str] = mapped_column(Text, server_default=text("''"))
+
+    # No index on a column that completion writes, so that completion is a HOT update.
+    __table_args__ = (
+        Index("ix_jobs_queued_at", "instance_name", "queued_at", "name"),
+        {"postgresql_with": {"fillfactor": "60"}},
+    )
+
+
+class FlightEntry(Base):
+    """The job that new clients of an action share. May be stale: then the job is complete."""
+
+    __tablename__ = "in_flight"
+
+    instance_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    action_digest: Mapped[str] = mapped_column(Text, primary_key=True)
+    job_name: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (_CHURN,)
+
+
+class QueueEntry(Base):
+    """A job that waits for a bot."""
+
+    __tablename__ = "queue"
+
+    job_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    instance_name: Mapped[str] = mapped_column(Text)
+    requirement_hash: Mapped[str] = mapped_column(Text)
+    property_label: Mapped[str] = mapped_column(Text)
+    priority: Mapped[int] = mapped_column(Integer)
+    queued_at: Mapped[datetime] = mapped_column(_Time)
+
+    __table_args__ = (
+        Index("ix_queue_priority", "instance_name", "requirement_hash", "priority", "queued_at", "job_name"),
+        Index("ix_queue_age", "instance_name", "requirement_hash", "queued_at", "job_name"),
+        Index("ix_queue_label", "instance_name", "property_label"),
+        _CHURN,
+    )
+
+
+class RequirementEntry(Base):
+    """What a requirement hash stands for. Written once per distinct set, never deleted by hot paths."""
+
+    __tablename__ = "requirements"
+
+    requirement_hash: Mapped[str] = mapped_column(Text, primary_key=True)
+    requirements: Mapped[dict[str, Any]] = mapped_column(JSONB)
+
+
+class LeaseEntry(Base):
+    """A job in the hands of a bot session."""
+
+    __tablename__ = "leases"
+
+    job_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    instance_name: Mapped[str] = mapped_column(Text)
+    session_name: Mapped[str] = mapped_column(Text)
+    state: Mapped[int] = mapped_column(SmallInteger)
+    """LeaseState: PENDING, ACTIVE or CANCELLED"""
+    told_at: Mapped[datetime | None] = mapped_column(_Time)
+    """when the lease was first part of an answer to the bot; the job is EXECUTING from then on"""
+    started_at: Mapped[datetime | None] = mapped_column(_Time)
+    requirement_hash: Mapped[str] = mapped_column(Text)
+    property_label: Mapped[str] = mapped_column(Text)
+    priority: Mapped[int] = mapped_column(Integer)
+    queued_at: Mapped[datetime] = mapped_column(_Time)
+    partial_metadata: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """a serialized ExecutedActionMetadata"""
+
+    __table_args__ = (Index("ix_leases_session", "session_name"), _CHURN)
+
+
+class BotEntry(Base):
+    """A live bot session."""
+
+    __tablename__ = "bots"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    """of the session, as in the Python API: without the instance"""
+    instance_name: Mapped[str] = mapped_column(Text)
+    bot_id: Mapped[str] = mapped_column(Text)
+    status: Mapped[int] = mapped_column(SmallInteger)
+    """BotStatus"""
+    capacity: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    offer: Mapped[list[list[str]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
+    """sorted [key, value] pairs of the primary device"""
+    version: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    connected_at: Mapped[datetime] = mapped_column(_Time)
+    expires_at: Mapped[datetime] = mapped_column(_Time)
+    completed_leases: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'::text[]"))
+    """what the session completed in its latest report: a repeat of it is no mismatch"""
+
+    __table_args__ = (Index("uq_bots_bot_id", "instance_name", "bot_id", unique=True), _CHURN)
+
+
+class OperationEntry(Base):
+    """One client's handle on a job."""
+
+    __tablename__ = "operations"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    instance_name: Mapped[str] = mapped_column(Text)
+    job_name: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(_Time)
+    cancelled: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    request_metadata_hash: Mapped[str | None] = mapped_column(Text)
+    client_identity_id: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (Index("ix_operations_job", "job_name"),)
+
+
+class RequestMetadataEntry(Base):
+    """A distinct RequestMetadata header; the key is the SHA-1 of its serialization."""
+
+    __tablename__ = "request_metadata"
+
+    hash: Mapped[str] = mapped_column(Text, primary_key=True)
+    tool_name: Mapped[str] = mapped_column(Text)
+    tool_version: Mapped[str] = mapped_column(Text)
+    action_id: Mapped[str] = mapped_column(Text)
+    invocation_id: Mapped[str] = mapped_column(Text)
+    correlated_invocations_id: Mapped[str] = mapped_column(Text)
+    action_mnemonic: Mapped[str] = mapped_column(Text)
+    target_id: Mapped[str] = mapped_column(Text)
+    configuration_id: Mapped[str] = mapped_column(Text)
+
+
+class ClientIdentityEntry(Base):
+    """Who asked for operations."""
+
+    __tablename__ = "client_identities"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    instance: Mapped[str] = mapped_column(Text)
+    workflow: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (Index("uq_client_identities", "instance", "workflow", "actor", "subject", unique=True),)
+
+
+class ActionResultEntry(Base):
+    """The action cache."""
+
+    __tablename__ = "action_results"
+
+    instance_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    action_digest: Mapped[str] = mapped_column(Text, primary_key=True)
+    result: Mapped[bytes] = mapped_column(LargeBinary)
+    """a serialized ActionResult"""
+    stored_at: Mapped[datetime] = mapped_column(_Time)
