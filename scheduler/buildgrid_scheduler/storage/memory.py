@@ -1,4 +1,4 @@
-"""Storage and action cache in memory: for tests, and as the shortest statement of what the interfaces mean."""
+"""Storage and action cache in memory: for tests, and the shortest statement of what the interfaces mean."""
 
 import threading
 from collections.abc import Iterable
@@ -52,11 +52,13 @@ class MemoryStorage(StorageABC):
 class _MemoryReader(BlobReader):
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._position = 0
 
     def __next__(self) -> bytes:
-        if not self._data:
+        chunk = self._data[self._position : self._position + MAX_CHUNK_BYTES]
+        if not chunk:
             raise StopIteration
-        chunk, self._data = self._data[:MAX_CHUNK_BYTES], self._data[MAX_CHUNK_BYTES:]
+        self._position += len(chunk)
         return chunk
 
     def close(self) -> None:

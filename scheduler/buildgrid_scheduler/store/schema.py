@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Index, Integer, LargeBinary, SmallInteger, Text, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _Time = DateTime(timezone=True)
@@ -154,8 +154,8 @@ class BotEntry(Base):
     version: Mapped[str] = mapped_column(Text, server_default=text("''"))
     connected_at: Mapped[datetime] = mapped_column(_Time)
     expires_at: Mapped[datetime] = mapped_column(_Time)
-    completed_leases: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'::text[]"))
-    """what the session completed in its latest report: a repeat of it is no mismatch"""
+    completed_leases: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """ids, blank-separated, that the session completed in its latest report: a repeat is no mismatch"""
 
     __table_args__ = (Index("uq_bots_bot_id", "instance_name", "bot_id", unique=True), _CHURN)
 

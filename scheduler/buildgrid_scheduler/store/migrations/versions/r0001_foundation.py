@@ -34,12 +34,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("connected_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column(
-            "completed_leases",
-            postgresql.ARRAY(sa.Text()),
-            server_default=sa.text("'{}'::text[]"),
-            nullable=False,
-        ),
+        sa.Column("completed_leases", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.PrimaryKeyConstraint("name"),
         postgresql_with={
             "fillfactor": "50",

@@ -1,0 +1,39 @@
+"""When to call the server next. Pure decisions of the bot session's loop."""
+
+# A full bot is not held by the server; this often it asks whether its leases are still wanted.
+HEARTBEAT = 5.0
+# What is asked sooner than this after the call before it counts as answered at once.
+AT_ONCE = 0.5
+# With a free slot the next poll can bring work, but most actions that were just handed out are short, and
+# their end would interrupt it.
+SETTLE = 0.02
+# The youngest call that news may interrupt, and the oldest that must wait no longer.
+_FIRST_PATIENCE = 0.01
+_LONGEST_PATIENCE = 2.0
+
+
+def pause_after_answer(
+    *, full: bool, new_work: bool, empty_answers: int, heartbeat: float = HEARTBEAT, settle: float = SETTLE
+) -> float:
+    """Seconds until the next update, if nothing happens meanwhile.
+
+    `empty_answers` counts answers in a row that came at once and brought nothing. One is normal (it says
+    that a report arrived); many mean that the server does not hold this bot's calls, for example because it
+    is drained.
+    """
+    if full:
+        return heartbeat
+    if new_work:
+        return settle
+    if empty_answers < 2:
+        return 0.0
+    return min(heartbeat, 0.1 * 2.0 ** min(empty_answers - 2, 16))
+
+
+def patience(interrupted: int) -> float:
+    """Seconds that a call is given before news interrupts it.
+
+    It may carry news itself, which would have to be sent again. `interrupted` counts the calls in a row that
+    were: growing patience lets one through however fast actions end and however far the server is.
+    """
+    return min(_LONGEST_PATIENCE, _FIRST_PATIENCE * 2.0 ** min(interrupted, 16))

@@ -1,0 +1,59 @@
+"""Paths of an action: relative to its root, and never out of it. Pure, but for `inside`."""
+
+import os
+from pathlib import Path
+
+from buildgrid_bot.errors import InvalidAction
+
+
+def resolve(working_directory: str, path: str, what: str) -> str:
+    """`path` relative to the working directory, as a normalized path relative to the root ('' is the root).
+
+    `..` is followed by name as long as it stays in the root. Raises InvalidAction naming `what` and the path.
+    """
+    if path.startswith("/"):
+        raise InvalidAction(f"{what} {path!r} is absolute; it must be relative to the input root")
+    if "\0" in path:
+        raise InvalidAction(f"{what} {path!r} contains a NUL byte")
+    parts: list[str] = []
+    for part in [*working_directory.split("/"), *path.split("/")]:
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not parts:
+                raise InvalidAction(f"{what} {path!r} leaves the input root")
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def check_node_name(name: str, directory: str) -> None:
+    """Raises InvalidAction unless `name` may be an entry of a Directory (one path segment, no tricks)."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise InvalidAction(f"{name!r} in input directory {directory or '.'!r} is not a file name")
+
+
+def inside(root: Path, path: str) -> Path | None:
+    """Where `path` really is once symlinks in its parents are followed; None when that is outside `root`.
+
+    The last part itself is not followed. An action may leave a symlink to anywhere; what it points to outside
+    the root belongs to the machine, not to the action.
+    """
+    real_root = os.path.realpath(root)
+    head, _, tail = path.rpartition("/")
+    parent = os.path.realpath(os.path.join(real_root, head))  # noqa: PTH118 - Path.resolve raises on loops
+    if parent != real_root and not parent.startswith(real_root + os.sep):
+        return None
+    return Path(parent, tail) if tail else Path(parent)
+
+
+def parents_to_create(outputs: list[str], output_directories: list[str], working_directory: str) -> list[str]:
+    """Directories that REAPI (Command.output_paths) promises to exist before the command runs, sorted.
+
+    All arguments are relative to the root, as `resolve` returns them. `output_directories` are those of the
+    old field, which promised the directories themselves; servers of the new field create parents only.
+    """
+    directories = {working_directory, *output_directories}
+    directories.update(path.rpartition("/")[0] for path in outputs)
+    return sorted(directories - {""})

@@ -1,0 +1,285 @@
+"""A bot's conversation with the server: one session, one call at a time, actions beside it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import grpc
+from buildgrid_client.retries import backoff
+from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import (
+    Action,
+    ExecutedActionMetadata,
+)
+from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
+from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2_grpc import BotsStub
+from google.rpc.status_pb2 import Status
+
+from buildgrid_bot.action import Outcome
+from buildgrid_bot.pacing import AT_ONCE, HEARTBEAT, patience, pause_after_answer
+from buildgrid_bot.session_state import HeldLeases, Orders, Report
+
+_log = logging.getLogger(__name__)
+
+# The server holds a call for 80 % of its deadline while there is no work.
+POLL_DEADLINE = 60.0
+# A call with so little time is not held: the session's name arrives at once, and with it the means to say
+# goodbye.
+OPEN_DEADLINE = 3.0
+# How long a bot that leaves without work tries to say so.
+GOODBYE_SECONDS = 5.0
+_SESSION_GONE = frozenset(
+    {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+)
+
+RunAction = Callable[[str, Action, Callable[[ExecutedActionMetadata], None]], Awaitable[Outcome]]
+
+
+class BotSession:
+    """Keeps a session open, and runs what it is handed with `run_action(lease_id, action, running)`.
+
+    `description` carries bot_id, worker and version. `run` returns after `terminate`, once everything held
+    has ended and been reported.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        instance_name: str,
+        description: bots_pb2.BotSession,
+        slots: int,
+        run_action: RunAction,
+        *,
+        poll_deadline: float = POLL_DEADLINE,
+        heartbeat: float = HEARTBEAT,
+    ) -> None:
+        self._stub = BotsStub(channel)
+        self._instance = instance_name
+        self._description = description
+        self._run_action = run_action
+        self._poll_deadline = poll_deadline
+        self._heartbeat = heartbeat
+        self._held = HeldLeases(slots)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._news = asyncio.Event()
+        self._status: bots_pb2.BotStatus.ValueType = bots_pb2.OK
+        self._name = ""
+        self._failures = 0
+        self._leave_at = float("inf")
+
+    def terminate(self) -> None:
+        """Take nothing new, finish what runs, then leave."""
+        if self._status != bots_pb2.BOT_TERMINATING:
+            _log.info("leaving once %d running actions have ended", self._held.running)
+            self._status = bots_pb2.BOT_TERMINATING
+            self._leave_at = time.monotonic() + GOODBYE_SECONDS
+            self._news.set()
+
+    async def run(self) -> None:
+        """Until terminated. When cancelled, the actions are stopped first."""
+        try:
+            lost = 0
+            while not self._leaving:
+                report, answer = await self._open()
+                if answer is None:
+                    return
+                self._name = answer.name
+                _log.info("session %s is open", self._name)
+                opened = time.monotonic()
+                if await self._converse(report, answer):
+                    return
+                await self._stop_all()
+                # A session that is lost again and again (two bots with one bot_id) must not be a busy loop.
+                lost = lost + 1 if time.monotonic() - opened < 60 else 1
+                await self._idle(backoff(lost, first=0.2, longest=30))
+        finally:
+            await self._stop_all()
+
+    @property
+    def _leaving(self) -> bool:
+        return self._status == bots_pb2.BOT_TERMINATING
+
+    async def _open(self) -> tuple[Report, bots_pb2.BotSession | None]:
+        """A new session; None when the bot is to leave before there is one."""
+        attempt = 0
+        while not self._leaving:
+            report = self._held.report(self._status)
+            request = bots_pb2.CreateBotSessionRequest(
+                parent=self._instance, bot_session=self._as_message("", report)
+            )
+            deadline = min(self._poll_deadline, OPEN_DEADLINE * 2.0 ** min(attempt, 8))
+            try:
+                answer = await self._interruptible(
+                    self._stub.CreateBotSession(request, timeout=deadline), report, only_leaving=True
+                )
+            except grpc.aio.AioRpcError as error:
+                attempt += 1
+                await self._after_failure("open a session", error)
+            else:
+                self._recovered()
+                return report, answer
+        return self._held.report(self._status), None
+
+    async def _converse(self, report: Report, answer: bots_pb2.BotSession) -> bool:
+        """Updates until the bot may leave (True) or the session is gone (False)."""
+        empty_answers = interrupted = 0
+        orders = self._take_in(report, answer.leases)
+        while True:
+            pause = pause_after_answer(
+                full=self._held.full,
+                new_work=bool(orders.start),
+                empty_answers=empty_answers,
+                heartbeat=self._heartbeat,
+            )
+            if not self._leaving or report.status == self._status:
+                await self._pause(pause)
+            report = self._held.report(self._status)
+            began = time.monotonic()
+            try:
+                update = await self._update(report, patience(interrupted))
+            except grpc.aio.AioRpcError as error:
+                if error.code() in _SESSION_GONE:
+                    _log.warning("session %s is gone: %s", self._name, error.details())
+                    return False
+                await self._after_failure("reach the server", error)
+                if self._leaving and not self._held.count and time.monotonic() > self._leave_at:
+                    return True
+                continue
+            if update is None:
+                interrupted += 1
+                orders, empty_answers = Orders(), 0
+                continue
+            self._recovered()
+            interrupted = 0
+            orders = self._take_in(report, update.leases)
+            quick = time.monotonic() - began < AT_ONCE
+            empty_answers = empty_answers + 1 if quick and not orders.start and not orders.stop else 0
+            if self._leaving and report.status == self._status and not self._held.count:
+                return True
+
+    async def _update(self, report: Report, patience_seconds: float) -> bots_pb2.BotSession | None:
+        request = bots_pb2.UpdateBotSessionRequest(
+            name=self._name, bot_session=self._as_message(self._name, report)
+        )
+        call = self._stub.UpdateBotSession(request, timeout=self._poll_deadline, metadata=report.headers)
+        return await self._interruptible(call, report, patience_seconds=patience_seconds)
+
+    async def _interruptible(
+        self,
+        call: Awaitable[bots_pb2.BotSession],
+        report: Report,
+        *,
+        patience_seconds: float = 0.0,
+        only_leaving: bool = False,
+    ) -> bots_pb2.BotSession | None:
+        """The answer; None when there was news, and the call was cancelled to make room for it."""
+        began = time.monotonic()
+        answer = asyncio.ensure_future(_answer(call))
+        try:
+            while not answer.done():
+                self._news.clear()
+                if only_leaving:
+                    due = float("-inf") if self._leaving else None
+                else:
+                    due = self._held.news_due(report, self._status)
+                wait = None if due is None else max(due, began + patience_seconds) - time.monotonic()
+                if wait is not None and wait <= 0:
+                    return None
+                await self._first_of(answer, wait)
+            return answer.result()
+        finally:
+            if not answer.done():
+                answer.cancel()  # and with it the call
+                await asyncio.wait([answer])
+
+    async def _first_of(self, answer: asyncio.Future[bots_pb2.BotSession], timeout: float | None) -> None:
+        news = asyncio.ensure_future(self._news.wait())
+        both: list[asyncio.Future[Any]] = [answer, news]
+        try:
+            await asyncio.wait(both, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the time is over or there is something to tell."""
+        until = time.monotonic() + seconds
+        while True:
+            self._news.clear()
+            due = self._held.news_due(None, self._status)
+            left = (until if due is None else min(until, due)) - time.monotonic()
+            if left <= 0 or not await self._idle(left):
+                return
+            if self._leaving:
+                return
+
+    async def _idle(self, seconds: float) -> bool:
+        """Waits for news; False when there was none in so many seconds."""
+        try:
+            await asyncio.wait_for(self._news.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _after_failure(self, what: str, error: grpc.aio.AioRpcError) -> None:
+        self._failures += 1
+        level = logging.WARNING if self._failures in (1, 20) else logging.DEBUG
+        _log.log(level, "cannot %s (%s: %s); trying again", what, error.code().name, error.details())
+        self._news.clear()
+        await asyncio.sleep(backoff(self._failures))
+
+    def _recovered(self) -> None:
+        if self._failures:
+            _log.info("the server answers again after %d failed calls", self._failures)
+        self._failures = 0
+
+    def _as_message(self, name: str, report: Report) -> bots_pb2.BotSession:
+        message = bots_pb2.BotSession()
+        message.CopyFrom(self._description)
+        message.name = name
+        message.status = self._status
+        message.leases.extend(report.leases)
+        return message
+
+    def _take_in(self, report: Report, leases: Iterable[bots_pb2.Lease]) -> Orders:
+        orders = self._held.answered(report, leases, time.monotonic())
+        for lease_id in orders.stop:
+            if task := self._tasks.get(lease_id):
+                _log.info("lease %s is not wanted any more", lease_id)
+                task.cancel()
+        for lease in orders.start:
+            task = asyncio.create_task(self._work(lease), name=f"lease {lease.id}")
+            self._tasks[lease.id] = task
+        return orders
+
+    async def _work(self, lease: bots_pb2.Lease) -> None:
+        def running(metadata: ExecutedActionMetadata) -> None:
+            self._held.started(lease.id, metadata)
+            self._news.set()
+
+        action = Action()
+        try:
+            if lease.payload.Unpack(action):
+                outcome = await self._run_action(lease.id, action, running)
+            else:
+                outcome = Outcome(
+                    Status(code=3, message=f"the lease carries {lease.payload.type_url!r}, not an Action")
+                )
+        except asyncio.CancelledError:
+            outcome = Outcome(Status(code=1, message="stopped because nobody wants the result any more"))
+        self._held.finished(lease.id, outcome.status, outcome.result)
+        del self._tasks[lease.id]
+        self._news.set()
+
+    async def _stop_all(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._tasks.clear()
+        self._held.forget_all()
+
+
+async def _answer(call: Awaitable[bots_pb2.BotSession]) -> bots_pb2.BotSession:
+    return await call

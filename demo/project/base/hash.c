@@ -1,0 +1,11 @@
+#include "base/hash.h"
+
+uint64_t hash_bytes(const void *bytes, size_t length) {
+    const unsigned char *p = bytes;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < length; i++) {
+        hash ^= p[i];
+        hash *= UINT64_C(0x100000001b3);
+    }
+    return hash;
+}

@@ -1,0 +1,169 @@
+"""A build farm on one machine, at work: starts it, builds a C project on it twice, and says what happened.
+
+    python demo/run.py                    with the project's own client
+    python demo/run.py --client bazel     with Bazel
+
+Everything goes to demo-data/, which is deleted first. Ctrl-C stops it at any moment.
+"""
+
+import argparse
+import asyncio
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+# Run as a script, Python looks in this folder alone; the modules are those of the folder above.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from buildgrid_client.cas import CasClient
+from buildgrid_client.channel import open_channel
+from buildgrid_client.errors import ClientError
+from buildgrid_client.execution import ExecutionClient
+from buildgrid_client.remote_command import RemoteRunner
+
+from demo.bazel_client import BazelClient, BazelFailed, find_bazel
+from demo.build_plan import BuildPlan, plan_build
+from demo.farm import Farm, FarmFailed
+from demo.progress import Step
+from demo.project_build import COMPILERS, BuildFailed, BuildReport, ProjectBuild, find_compiler
+
+PROJECT = Path(__file__).parent / "project"
+DATA = Path("demo-data")
+_BOTS = 2
+# The whole build takes seconds; what takes longer than this will never end.
+_BUILD_TIMEOUT_S = 180.0
+_OUTAGE_TOLERANCE_S = 20.0
+_WATCH_INTERVAL_S = 0.5
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; the exit code is 0 when everything was built and tested."""
+    parser = argparse.ArgumentParser(description="Start a build farm and build a C project on it, twice.")
+    parser.add_argument("--client", choices=("own", "bazel"), default="own", help="who asks for the build")
+    args = parser.parse_args(argv)
+    # Stopped by `kill` as by Ctrl-C: through the blocks that clean up.
+    signal.signal(signal.SIGTERM, _interrupt)
+    compiler, bazel = find_compiler(), find_bazel()
+    if compiler is None:
+        return _complain(
+            f"no C compiler here (looked for {', '.join(COMPILERS)}); install one:\n"
+            "  Debian, Ubuntu: apt-get install gcc libc6-dev\n"
+            "  Fedora, RHEL:   dnf install gcc\n"
+            "  macOS:          xcode-select --install (or brew install gcc)"
+        )
+    if args.client == "bazel" and bazel is None:
+        return _complain(
+            "neither bazel nor bazelisk is in PATH; install one:\n"
+            "  Debian:         apt-get install bazel-bootstrap\n"
+            "  macOS:          brew install bazelisk\n"
+            "  anywhere:       npm install -g @bazel/bazelisk\n"
+            "or leave out --client bazel (make demo)"
+        )
+    shutil.rmtree(DATA, ignore_errors=True)
+    farm = Farm(DATA, bots=_BOTS)
+    try:
+        with Step("farm") as step:
+            farm.start()
+            step.done(f"server and {_BOTS} bots on {farm.endpoint}")
+        if args.client == "bazel" and bazel is not None:
+            _build_with_bazel(farm, bazel)
+        else:
+            asyncio.run(_build_with_own_client(farm, plan_build(PROJECT), compiler))
+    except (FarmFailed, BuildFailed, BazelFailed, ClientError, OSError) as error:
+        return _complain(f"{error}\n  logs: {farm.logs}/", 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 1)
+    finally:
+        with Step("stop") as step:
+            farm.stop()
+            step.done("everything is stopped")
+    _say_next(farm)
+    return 0
+
+
+async def _build_with_own_client(farm: Farm, plan: BuildPlan, compiler: str) -> None:
+    channel = open_channel(farm.endpoint)
+    runner = RemoteRunner(
+        CasClient(channel, outage_tolerance=_OUTAGE_TOLERANCE_S),
+        ExecutionClient(channel, outage_tolerance=_OUTAGE_TOLERANCE_S, tool_name="demo"),
+    )
+    build = ProjectBuild(PROJECT, plan, compiler, runner)
+    try:
+        for name in ("first build", "second build"):
+            with Step(name, plan.action_count) as step:
+                report = await _watched(farm, build, step)
+                step.done(_describe(report))
+    finally:
+        await channel.close()
+
+
+async def _watched(farm: Farm, build: ProjectBuild, step: Step) -> BuildReport:
+    """One build, as long as all processes of the farm live."""
+    running = asyncio.create_task(build.run(step.update))
+    try:
+        async with asyncio.timeout(_BUILD_TIMEOUT_S):
+            while not running.done():
+                await asyncio.wait([running], timeout=_WATCH_INTERVAL_S)
+                if not running.done():
+                    farm.check()
+        return await running
+    except TimeoutError:
+        raise FarmFailed(
+            f"the build was not done after {_BUILD_TIMEOUT_S:.0f} s; the end of {farm.log('bot-1')}:\n"
+            f"{farm.log_tail('bot-1')}"
+        ) from None
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def _build_with_bazel(farm: Farm, bazel: str) -> None:
+    client = BazelClient(bazel, PROJECT, DATA, farm.endpoint)
+    try:
+        for name in ("first build", "second build"):
+            with Step(name) as step:
+                report = client.run()
+                farm.check()
+                step.done(f"{report.remote} run remotely, {report.cached} from the cache ({report.summary})")
+    finally:
+        client.shutdown()
+
+
+def _describe(report: BuildReport) -> str:
+    parts = [f"{report.actions} actions, {report.cached} from the cache"]
+    if report.queued:
+        mean = sum(report.queued) / len(report.queued)
+        parts.append(f"waited for a bot {mean:.1f} s on average, {max(report.queued):.1f} s at most")
+    parts += [f"{bot} ran {count}" for bot, count in sorted(report.bots.items())]
+    parts.append(report.test_output)
+    return "; ".join(parts)
+
+
+def _say_next(farm: Farm) -> None:
+    print(
+        f"""
+What happened: the first build ran every action on a bot; the second, from scratch, found every result in
+the cache.
+  logs      {farm.logs}/
+  own farm  .venv/bin/buildgrid-scheduler serve
+            .venv/bin/buildgrid-bot run --endpoint grpc://127.0.0.1:50051 --slots 2
+  one job   .venv/bin/buildgrid-scheduler execute -- /bin/echo hello
+  bazel     bazel build //... --remote_executor=grpc://127.0.0.1:50051
+  metrics   http://127.0.0.1:9090/metrics while a server runs
+  docs      docs/"""
+    )
+
+
+def _complain(message: str, code: int = 1) -> int:
+    print(f"demo: {message}", file=sys.stderr)
+    return code
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

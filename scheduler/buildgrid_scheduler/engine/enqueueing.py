@@ -1,0 +1,134 @@
+"""The part of a batch that enqueues."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import psycopg
+from google.rpc import code_pb2
+
+from buildgrid_scheduler.core.errors import ResourceExhausted, SchedulerError
+from buildgrid_scheduler.core.job_state import JobState, Stage
+from buildgrid_scheduler.engine.items import Enqueue, Enqueued, NewJob
+from buildgrid_scheduler.store import statements as sql
+from buildgrid_scheduler.store.hot_connection import Row, Statements
+
+
+def _shareable(job: NewJob) -> bool:
+    return job.share and not job.do_not_cache
+
+
+@dataclass(slots=True)
+class EnqueueBatch:
+    """Operations of one batch. Those that ask for the same action follow one leader."""
+
+    items: Sequence[Enqueue]
+    leaders: dict[str, NewJob] = field(default_factory=dict)
+    """by job name"""
+    leader_of: dict[str, str] = field(default_factory=dict)
+    """job name by operation name"""
+    refused: dict[str, SchedulerError] = field(default_factory=dict)
+    """by operation name"""
+
+    def __post_init__(self) -> None:
+        first: dict[tuple[str, str], NewJob] = {}
+        for item in self.items:
+            job = item.job
+            leader = job
+            if _shareable(job):
+                leader = first.setdefault((job.instance, job.action_digest), job)
+                if leader is not job:
+                    leader.priority = min(leader.priority, job.priority)
+            self.leaders[leader.name] = leader
+            self.leader_of[item.operation_name] = leader.name
+
+    def refuse_above(self, limit: int, db: Statements) -> None:
+        """Refuse what would make more than `limit` jobs of an instance and label wait.
+
+        Operations that share a job are not new jobs, and are let through.
+        """
+        new = [job for job in self.leaders.values() if job.response is None]
+        shareable = [job for job in new if _shareable(job)]
+        shared = {
+            (instance, digest)
+            for instance, digest in db.rows(
+                sql.SHARED_NOW, ([j.instance for j in shareable], [j.action_digest for j in shareable])
+            )
+        }
+        room: dict[tuple[str, str], int] = {}
+        for job in new:
+            if _shareable(job) and (job.instance, job.action_digest) in shared:
+                continue
+            key = (job.instance, job.property_label)
+            if key not in room:
+                waiting = db.rows(sql.COUNT_WAITING, (*key, limit))[0][0]
+                room[key] = limit - waiting
+            room[key] -= 1
+            if room[key] < 0:
+                error = ResourceExhausted(
+                    f"{limit} jobs of label {job.property_label!r} wait already, which is the limit "
+                    "(max_queue_size); try again later"
+                )
+                del self.leaders[job.name]
+                for operation, leader in self.leader_of.items():
+                    if leader == job.name:
+                        self.refused[operation] = error
+
+    def send(self, db: Statements, now: datetime) -> psycopg.Cursor[Row] | None:
+        """Send the statement; its rows say which job each leader's operations are on."""
+        if not self.leaders:
+            return None
+        jobs = list(self.leaders.values())
+        operations = [item for item in self.items if item.operation_name not in self.refused]
+        cursor = db.execute(
+            sql.ENQUEUE,
+            {
+                "now": now,
+                "job_name": [j.name for j in jobs],
+                "instance": [j.instance for j in jobs],
+                "digest": [j.action_digest for j in jobs],
+                "shareable": [_shareable(j) for j in jobs],
+                "action": [j.action for j in jobs],
+                "do_not_cache": [j.do_not_cache for j in jobs],
+                "priority": [j.priority for j in jobs],
+                "hash": [j.requirement_hash for j in jobs],
+                "platform": [json.dumps(j.requirements) for j in jobs],
+                "label": [j.property_label for j in jobs],
+                "command": [j.command for j in jobs],
+                "response": [j.response for j in jobs],
+                "status": [None if j.response is None else code_pb2.OK for j in jobs],
+                "op_name": [i.operation_name for i in operations],
+                "op_leader": [self.leader_of[i.operation_name] for i in operations],
+                "op_metadata": [i.request_metadata[0] if i.request_metadata else None for i in operations],
+                "op_identity": [i.client_identity_id for i in operations],
+            },
+        )
+        if born_complete := [j for j in jobs if j.response is not None and _shareable(j)]:
+            db.execute(
+                sql.FORGET_FLIGHT,
+                (
+                    [j.instance for j in born_complete],
+                    [j.action_digest for j in born_complete],
+                    [j.name for j in born_complete],
+                ),
+            )
+        return cursor
+
+    def results(self, rows: Sequence[Row]) -> tuple[list[tuple[Enqueue, Enqueued]], list[NewJob]]:
+        """What each operation came to, and the jobs that began to wait."""
+        home: dict[str, str] = dict(rows)
+        outcomes: list[tuple[Enqueue, Enqueued]] = []
+        for item in self.items:
+            if item.operation_name in self.refused:
+                continue
+            leader = self.leader_of[item.operation_name]
+            job = self.leaders[leader]
+            shared = home[leader] != leader
+            state: JobState | None = None
+            if not shared:
+                stage = Stage.QUEUED if job.response is None else Stage.COMPLETED
+                state = JobState(stage, job.action_digest, job.response)
+            outcomes.append((item, Enqueued(item.operation_name, home[leader], shared, state)))
+        new = [j for j in self.leaders.values() if home[j.name] == j.name and j.response is None]
+        return outcomes, new

@@ -1,0 +1,102 @@
+"""Transactions on single operations: cancelling, attaching to a job. Rare, so each is one of its own."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from google.rpc import code_pb2
+
+from buildgrid_scheduler.core.errors import Cancelled, NotFound
+from buildgrid_scheduler.core.job_state import JobState, Stage, cancelled_response
+from buildgrid_scheduler.core.lease_transition import LeaseState
+from buildgrid_scheduler.engine.items import Effects
+from buildgrid_scheduler.store.hot_connection import Statements
+
+_FIND = """
+SELECT o.job_name, o.cancelled, j.action_digest, j.completed_at IS NOT NULL
+FROM operations o JOIN jobs j ON j.name = o.job_name WHERE o.instance_name = %s AND o.name = %s
+"""
+_LOCK_FLIGHT = """
+SELECT job_name FROM in_flight WHERE instance_name = %s AND action_digest = %s FOR UPDATE
+"""
+_LOCK_QUEUE = "SELECT job_name FROM queue WHERE job_name = %s FOR UPDATE"
+_LOCK_LEASE = "SELECT session_name, state FROM leases WHERE job_name = %s FOR UPDATE"
+_LOCK_JOB = "SELECT completed_at IS NOT NULL FROM jobs WHERE name = %s FOR UPDATE"
+_CANCEL_OPERATION = "UPDATE operations SET cancelled = true WHERE name = %s"
+_OTHERS = "SELECT EXISTS (SELECT 1 FROM operations WHERE job_name = %s AND NOT cancelled AND name <> %s)"
+_CANCEL_JOB = """
+UPDATE jobs SET cancelled = true, completed_at = %s, status_code = %s, response = %s WHERE name = %s
+"""
+_LEAVE_QUEUE = "DELETE FROM queue WHERE job_name = %s"
+_CANCEL_LEASE = "UPDATE leases SET state = %s WHERE job_name = %s"
+_LEAVE_FLIGHT = "DELETE FROM in_flight WHERE instance_name = %s AND action_digest = %s AND job_name = %s"
+
+_JOB = "SELECT cancelled FROM jobs WHERE instance_name = %s AND name = %s FOR SHARE"
+_ATTACH = """
+INSERT INTO operations (name, instance_name, job_name, created_at, request_metadata_hash, client_identity_id)
+VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+
+def unknown_operation(name: str) -> NotFound:
+    """The answer for an operation that is not there, or belongs to another instance."""
+    return NotFound(f"operation {name!r} is not known; it may have been pruned: execute the action again")
+
+
+def cancel(instance: str, operation: str) -> Callable[[Statements, datetime, Effects], None]:
+    """Cancel one operation, and its job when no other operation wants it.
+
+    Cancelling what is done is a no-op. Raises NotFound.
+    """
+
+    def transaction(db: Statements, now: datetime, effects: Effects) -> None:
+        found = db.rows(_FIND, (instance, operation))
+        if not found:
+            raise unknown_operation(operation)
+        job, cancelled, digest, complete = found[0]
+        if cancelled or complete:
+            return
+        # Whoever shares this job has to hold the in_flight row: none can join while we count.
+        db.rows(_LOCK_FLIGHT, (instance, digest))
+        db.rows(_LOCK_QUEUE, (job,))
+        leases = db.rows(_LOCK_LEASE, (job,))
+        if db.rows(_LOCK_JOB, (job,))[0][0]:
+            return
+        db.execute(_CANCEL_OPERATION, (operation,))
+        effects.states[job] = None
+        if db.rows(_OTHERS, (job, operation))[0][0]:
+            return
+        response = cancelled_response()
+        db.execute(_CANCEL_JOB, (now, code_pb2.CANCELLED, response, job))
+        db.execute(_LEAVE_QUEUE, (job,))
+        db.execute(_LEAVE_FLIGHT, (instance, digest, job))
+        for session, _ in leases:
+            db.execute(_CANCEL_LEASE, (int(LeaseState.CANCELLED), job))
+            effects.sessions.add(session)
+        effects.states[job] = JobState(Stage.COMPLETED, digest, response)
+
+    return transaction
+
+
+def attach(
+    instance: str, operation: str, job: str, *, metadata_hash: str | None, identity_id: int | None
+) -> Callable[[Statements, datetime, Effects], None]:
+    """A new operation on a job that exists. Raises NotFound, or Cancelled for a cancelled job."""
+
+    def transaction(db: Statements, now: datetime, effects: Effects) -> None:
+        found = db.rows(_JOB, (instance, job))
+        if not found:
+            raise NotFound(f"job {job!r} is not known")
+        if found[0][0]:
+            raise Cancelled(f"job {job!r} was cancelled; execute the action again")
+        db.execute(_ATTACH, (operation, instance, job, now, metadata_hash, identity_id))
+
+    return transaction
+
+
+def delete(instance: str, operation: str) -> Callable[[Statements, datetime, Effects], None]:
+    """Forget an operation; what it is a handle on stays."""
+
+    def transaction(db: Statements, now: datetime, effects: Effects) -> None:
+        db.execute("DELETE FROM operations WHERE instance_name = %s AND name = %s", (instance, operation))
+
+    return transaction

@@ -1,0 +1,202 @@
+"""One batch of the hot path, as one transaction: enqueues, reports of bots, claims, wake-ups.
+
+Two round trips: what must be known to decide (the rows of sessions and leases), then everything that was
+decided, with the claims. A third one when other replicas have to be told what was claimed.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import psycopg
+
+from buildgrid_scheduler.assigner.waiting import Arrival, WaitingBots
+from buildgrid_scheduler.core.job_state import JobState, Stage
+from buildgrid_scheduler.core.lease_transition import LeaseState
+from buildgrid_scheduler.core.requirements import Offer
+from buildgrid_scheduler.engine.enqueueing import EnqueueBatch
+from buildgrid_scheduler.engine.items import Effects, Enqueue, Enqueued, NewJob, Synchronize, Tell
+from buildgrid_scheduler.engine.lease_ends import LeaseChanges, LeaseRow, lock_leases
+from buildgrid_scheduler.engine.synchronizing import SessionOutcome, SessionRow, synchronize
+from buildgrid_scheduler.store import statements as sql
+from buildgrid_scheduler.store.hot_connection import Row, Statements
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSettings:
+    """What a round needs to know of the configuration."""
+
+    keepalive: timedelta
+    priority_percentage: int = 100
+    max_queue_size: int | None = None
+    store_results: bool = True
+
+
+@dataclass(slots=True)
+class Claim:
+    """One ask for work: bots of one kind, over the hashes that they may take."""
+
+    instance: str
+    marks: dict[str, int]
+    """by requirement hash: see WaitingBots.settle"""
+    slots: list[SessionOutcome] = field(default_factory=list)
+    """an entry for each free slot"""
+    cursor: psycopg.Cursor[Row] | None = None
+    chosen: int = 0
+    got: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Round:
+    """The state of one batch while it runs. `run` may be called again after a failure."""
+
+    enqueues: Sequence[Enqueue]
+    calls: Sequence[Synchronize]
+    changes: LeaseChanges
+    settings: RoundSettings
+    requires: Callable[[Mapping[str, list[str]]], Offer]
+    effects: Effects = field(default_factory=Effects)
+    enqueued: list[tuple[Enqueue, Enqueued]] = field(default_factory=list)
+    batch: EnqueueBatch | None = None
+    new_jobs: list[NewJob] = field(default_factory=list)
+    outcomes: list[SessionOutcome] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+
+    @property
+    def now(self) -> datetime:
+        """When this round takes place."""
+        return self.changes.now
+
+    def run(
+        self, db: Statements, waiting: WaitingBots, notify: Callable[[Statements, Effects], None] | None
+    ) -> None:
+        """The body of the transaction. `notify` tells the other replicas, where there are any."""
+        enqueue_cursor = self._enqueue(db)
+        sessions, leases = self._lock(db)
+        if enqueue_cursor is not None and self.batch is not None:
+            self.enqueued, self.new_jobs = self.batch.results(enqueue_cursor.fetchall())
+        for call in self.calls:
+            self.outcomes.append(
+                synchronize(
+                    call,
+                    sessions.get(call.session_name),
+                    leases.get(call.session_name, []),
+                    self.changes,
+                    self.effects,
+                )
+            )
+        self.changes.write(db, store_results=self.settings.store_results)
+        payloads = self._payloads(db)
+        self._refresh(db)
+        self._send_claims(db, waiting)
+        for claim in self.claims:
+            self._read_claim(claim)
+        if payloads is not None:
+            self._add_payloads(dict(payloads.fetchall()))
+        for job in self.new_jobs:
+            self.effects.arrivals.append((job.instance, job.requirement_hash))
+        self.changes.tell(self.effects)
+        if notify is not None:
+            notify(db, self.effects)
+
+    def _enqueue(self, db: Statements) -> psycopg.Cursor[Row] | None:
+        if not self.enqueues:
+            return None
+        self.batch = EnqueueBatch(self.enqueues)
+        if self.settings.max_queue_size is not None:
+            self.batch.refuse_above(self.settings.max_queue_size, db)
+        return self.batch.send(db, self.now)
+
+    def _lock(self, db: Statements) -> tuple[dict[str, SessionRow], dict[str, list[LeaseRow]]]:
+        if not self.calls:
+            return {}, {}
+        names = [call.session_name for call in self.calls]
+        cursor = db.execute(sql.LOCK_SESSIONS, (names,))
+        leases: dict[str, list[LeaseRow]] = defaultdict(list)
+        for lease in lock_leases(db, names):
+            leases[lease.session_name].append(lease)
+        return {row[0]: SessionRow(*row) for row in cursor.fetchall()}, leases
+
+    def _payloads(self, db: Statements) -> psycopg.Cursor[Row] | None:
+        wanted = [job for outcome in self.outcomes for job in outcome.payloads_wanted]
+        return db.execute(sql.LEASE_ACTIONS, (wanted,)) if wanted else None
+
+    def _add_payloads(self, actions: dict[str, bytes]) -> None:
+        for outcome in self.outcomes:
+            if outcome.payloads_wanted:
+                outcome.tells = [
+                    Tell(t.job_name, t.state, actions[t.job_name]) if t.job_name in actions else t
+                    for t in outcome.tells
+                ]
+
+    def _refresh(self, db: Statements) -> None:
+        if closed := [o.item.session_name for o in self.outcomes if o.closed]:
+            db.execute(sql.DELETE_SESSIONS, (closed,))
+        if alive := [o for o in self.outcomes if o.error is None]:
+            db.execute(
+                sql.REFRESH_SESSIONS,
+                (
+                    [o.item.session_name for o in alive],
+                    [self.expires_at] * len(alive),
+                    [int(o.item.status) for o in alive],
+                    [" ".join(o.completed) for o in alive],
+                ),
+            )
+
+    @property
+    def expires_at(self) -> datetime:
+        """Until when the sessions of this round live without another call."""
+        return self.now + self.settings.keepalive
+
+    def _send_claims(self, db: Statements, waiting: WaitingBots) -> None:
+        arriving = {(j.instance, j.requirement_hash): self.requires(j.requirements) for j in self.new_jobs}
+        groups: dict[tuple[str, frozenset[str]], Claim] = {}
+        for outcome in self.outcomes:
+            item = outcome.item
+            if outcome.error is not None or item.offer is None or not outcome.free_slots:
+                continue
+            hashes = waiting.candidates(item.instance, item.offer) | {
+                h for (i, h), requires in arriving.items() if i == item.instance and requires <= item.offer
+            }
+            if not hashes:
+                continue
+            key = (item.instance, frozenset(hashes))
+            if key not in groups:
+                groups[key] = Claim(item.instance, waiting.heard(item.instance, hashes))
+            groups[key].slots.extend([outcome] * outcome.free_slots)
+        # A job is not handed back in the answer that reports its failure.
+        exclude = [lease.job_name for lease, _ in self.changes.requeued]
+        for call in self.calls:
+            exclude += [j for j, report in call.reports.items() if report.state is LeaseState.COMPLETED]
+        by_age = random.uniform(0, 100) >= self.settings.priority_percentage  # noqa: S311 - not a secret
+        for claim in groups.values():
+            claim.cursor = db.execute(
+                sql.CLAIM_BY_AGE if by_age else sql.CLAIM_BY_PRIORITY,
+                {
+                    "hashes": sorted(claim.marks),
+                    "instance": claim.instance,
+                    "exclude": exclude,
+                    "n": len(claim.slots),
+                    "told_at": self.now,
+                    "slots": [o.item.session_name for o in claim.slots],
+                },
+            )
+            self.claims.append(claim)
+
+    def _read_claim(self, claim: Claim) -> None:
+        if claim.cursor is None:
+            return
+        by_session = {outcome.item.session_name: outcome for outcome in claim.slots}
+        for chosen, session, job, action, digest, hash_ in claim.cursor.fetchall():
+            claim.chosen = chosen
+            if session is None:
+                continue
+            claim.got.append(hash_)
+            by_session[session].tells.append(Tell(job, LeaseState.PENDING, action))
+            self.effects.states[job] = JobState(Stage.EXECUTING, digest)
+
+    def arrivals(self) -> list[Arrival]:
+        """The jobs that this round enqueued."""
+        return [Arrival(j.instance, j.requirement_hash, self.requires(j.requirements)) for j in self.new_jobs]

@@ -1,0 +1,93 @@
+"""Who follows which job on this replica."""
+
+import asyncio
+import threading
+from collections.abc import Iterable
+
+from buildgrid_scheduler.core.job_state import JobState, Stage
+from buildgrid_scheduler.notifier.delivery import Delivery
+
+
+class Watch:
+    """One client that follows an operation. Costs an object, not a thread.
+
+    Belongs to an event loop: `push` and `next` are called there.
+    """
+
+    __slots__ = ("_event", "loop", "operation_name", "stale", "state")
+
+    def __init__(self, operation_name: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.operation_name = operation_name
+        self.state: JobState | None = None
+        self.stale = False
+        """something changed that was not told: load the operation"""
+        self._event: asyncio.Future[None] | None = None
+
+    def push(self, state: JobState | None) -> None:
+        """The job has this state now; None: it has changed, load it."""
+        if self.state is not None and self.state.stage is Stage.COMPLETED:
+            return
+        if state is None:
+            self.stale = True
+        elif state == self.state:
+            return
+        else:
+            self.state = state
+            self.stale = False
+        if self._event is not None and not self._event.done():
+            self._event.set_result(None)
+
+    async def changed(self, timeout: float) -> bool:
+        """Wait for the next push after `arm`; False when none came in `timeout` seconds."""
+        if self._event is None:
+            raise RuntimeError("arm the watch first")
+        done, _ = await asyncio.wait((self._event,), timeout=timeout)
+        return bool(done)
+
+    def arm(self) -> None:
+        """From now on a push is noticed by `changed`."""
+        self._event = self.loop.create_future()
+
+
+class Watches:
+    """All watches of this replica, by job. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_job: dict[str, set[Watch]] = {}
+
+    def add(self, job_name: str, watch: Watch) -> None:
+        """Follow a job from now on."""
+        with self._lock:
+            self._by_job.setdefault(job_name, set()).add(watch)
+
+    def discard(self, job_name: str, watch: Watch) -> None:
+        """Follow it no longer."""
+        with self._lock:
+            watches = self._by_job.get(job_name)
+            if watches is not None:
+                watches.discard(watch)
+                if not watches:
+                    del self._by_job[job_name]
+
+    def publish(self, job_name: str, state: JobState | None, delivery: Delivery) -> None:
+        """Tell all who follow the job."""
+        if job_name not in self._by_job:
+            return
+        with self._lock:
+            watches = list(self._by_job.get(job_name, ()))
+        for watch in watches:
+            delivery.call(watch.loop, watch.push, state)
+
+    def publish_all_stale(self, jobs: Iterable[str] | None, delivery: Delivery) -> None:
+        """These jobs, or all, may have changed."""
+        with self._lock:
+            names = list(self._by_job) if jobs is None else [j for j in jobs if j in self._by_job]
+        for name in names:
+            self.publish(name, None, delivery)
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs are followed."""
+        return len(self._by_job)

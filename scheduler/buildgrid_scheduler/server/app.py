@@ -1,0 +1,244 @@
+"""Puts a replica together from its configuration, and runs it until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
+from buildgrid_protos.google.bytestream import bytestream_pb2_grpc
+from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2_grpc
+from google.longrunning import operations_pb2_grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+
+from buildgrid_scheduler.config import Config
+from buildgrid_scheduler.properties import DynamicPropertySet
+from buildgrid_scheduler.scheduler import Scheduler
+from buildgrid_scheduler.server.database import Database
+from buildgrid_scheduler.server.metrics import EngineCollector
+from buildgrid_scheduler.server.monitoring import Monitoring
+from buildgrid_scheduler.services.action_cache import ActionCacheService
+from buildgrid_scheduler.services.bots import BotsService
+from buildgrid_scheduler.services.bytestream import ByteStreamService
+from buildgrid_scheduler.services.capabilities import CapabilitiesService
+from buildgrid_scheduler.services.cas import CasService
+from buildgrid_scheduler.services.execution import ExecutionService, ExecutionSettings
+from buildgrid_scheduler.services.instances import Instances
+from buildgrid_scheduler.services.operations import OperationsService
+from buildgrid_scheduler.storage.abc import StorageABC
+from buildgrid_scheduler.storage.disk import DiskStorage
+from buildgrid_scheduler.storage.memory import MemoryStorage
+from buildgrid_scheduler.store.action_cache import PostgresActionCache
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_GRACE = 5.0
+"""Seconds that running calls get after SIGTERM. Held calls are answered at once."""
+STORAGE_THREADS = 8
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+CONNECTION_AGE = 600.0
+"""Seconds after which clients are told to reconnect, so that load spreads over replicas again."""
+HEALTH_INTERVAL = 0.5
+
+
+@dataclass(slots=True)
+class Replica:
+    """The parts of a running server."""
+
+    config: Config
+    scheduler: Scheduler
+    executor: ThreadPoolExecutor
+
+    def add_services(self, server: grpc.aio.Server) -> list[str]:
+        """Add the services that are switched on; returns their names."""
+        config, scheduler = self.config, self.scheduler
+        instances = Instances(config.instances)
+        offered = config.services
+        names = []
+        if offered.execution:
+            settings = ExecutionSettings(scheduler.max_execution_timeout)
+            re_grpc.add_ExecutionServicer_to_server(
+                ExecutionService(
+                    scheduler.engine,
+                    scheduler.property_set,
+                    scheduler.storage,
+                    scheduler.action_cache,
+                    instances,
+                    self.executor,
+                    settings,
+                ),
+                server,
+            )
+            operations_pb2_grpc.add_OperationsServicer_to_server(
+                OperationsService(scheduler.engine, scheduler.operations, instances, self.executor), server
+            )
+            names += ["build.bazel.remote.execution.v2.Execution", "google.longrunning.Operations"]
+        if offered.bots:
+            service = BotsService(scheduler.engine, scheduler.property_set, instances, scheduler.keepalive)
+            bots_pb2_grpc.add_BotsServicer_to_server(service, server)
+            names.append("google.devtools.remoteworkers.v1test2.Bots")
+        if offered.cas:
+            cas = CasService(scheduler.storage, instances, self.executor)
+            re_grpc.add_ContentAddressableStorageServicer_to_server(cas, server)
+            streams = ByteStreamService(scheduler.storage, instances, self.executor)
+            bytestream_pb2_grpc.add_ByteStreamServicer_to_server(streams, server)
+            names += [
+                "build.bazel.remote.execution.v2.ContentAddressableStorage",
+                "google.bytestream.ByteStream",
+            ]
+        if offered.action_cache and scheduler.action_cache is not None:
+            cache = ActionCacheService(scheduler.action_cache, scheduler.storage, instances, self.executor)
+            re_grpc.add_ActionCacheServicer_to_server(cache, server)
+            names.append("build.bazel.remote.execution.v2.ActionCache")
+        capabilities = CapabilitiesService(
+            instances,
+            cache=offered.cas or offered.action_cache,
+            execution=offered.execution,
+            updates=offered.action_cache and config.action_cache_updates,
+        )
+        re_grpc.add_CapabilitiesServicer_to_server(capabilities, server)
+        return [*names, "build.bazel.remote.execution.v2.Capabilities"]
+
+
+def build_scheduler(config: Config, database: Database) -> Scheduler:
+    """The scheduler of a configuration, not yet started."""
+    return Scheduler(
+        database.provider,
+        _storage(config),
+        property_set=DynamicPropertySet(
+            unique_property_keys=set(config.property_set.unique_property_keys),
+            match_property_keys=set(config.property_set.match_property_keys),
+            wildcard_property_keys=set(config.property_set.wildcard_property_keys),
+            label_key=config.property_set.label_key,
+        ),
+        action_cache=PostgresActionCache(database.provider, allow_updates=config.action_cache_updates),
+        action_browser_url=config.scheduler.action_browser_url,
+        max_execution_timeout=config.scheduler.max_execution_timeout,
+        bot_session_keepalive_timeout=config.scheduler.bot_session_keepalive_timeout,
+        max_job_attempts=config.scheduler.max_job_attempts,
+        max_infra_attempts=config.scheduler.max_infra_attempts,
+        job_assignment_interval=config.scheduler.job_assignment_interval,
+        priority_assignment_percentage=config.scheduler.priority_assignment_percentage,
+        max_queue_size=config.scheduler.max_queue_size,
+        session_expiry_timer_interval=config.scheduler.session_expiry_interval,
+        cache_failed_actions=config.scheduler.cache_failed_actions,
+    )
+
+
+def _storage(config: Config) -> StorageABC:
+    if config.storage.type == "memory":
+        return MemoryStorage()
+    return DiskStorage(config.storage.path or config.data / "cas", config.storage.max_bytes)
+
+
+async def serve(config: Config) -> None:
+    """Run a replica until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    database = Database(config)
+    not_ready = ["starting"]
+    registry = CollectorRegistry()
+    monitoring = None
+    if config.monitoring.listen is not None:
+        monitoring = Monitoring(
+            config.monitoring.listen, registry, lambda: not_ready[0] if not_ready else None
+        )
+        monitoring.start()
+    try:
+        if not await database.start(stopping):
+            return
+        await _run(config, database, stopping, not_ready, registry)
+    finally:
+        await loop.run_in_executor(None, database.stop)
+        if monitoring is not None:
+            monitoring.stop()
+
+
+async def _run(
+    config: Config,
+    database: Database,
+    stopping: asyncio.Event,
+    not_ready: list[str],
+    registry: CollectorRegistry,
+) -> None:
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(STORAGE_THREADS, thread_name_prefix="storage")
+    scheduler = build_scheduler(config, database)
+    await loop.run_in_executor(executor, scheduler.start)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    registry.register(EngineCollector(scheduler.engine))
+    server = grpc.aio.server(options=_options())
+    health = HealthServicer()
+    add_HealthServicer_to_server(health, server)
+    names = Replica(config, scheduler, executor).add_services(server)
+    reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
+    if not server.add_insecure_port(config.listen):
+        raise OSError(f"listen: {config.listen} cannot be bound")
+    await server.start()
+    watcher = asyncio.create_task(_watch_health(database, scheduler, health, names, not_ready))
+    log.info("serving on %s, pid %d", config.listen, os.getpid())
+    try:
+        await stopping.wait()
+        log.info("stopping: running calls have %g s", SHUTDOWN_GRACE)
+    finally:
+        watcher.cancel()
+        not_ready[:] = ["stopping"]
+        await health.enter_graceful_shutdown()
+        stopped = asyncio.create_task(server.stop(SHUTDOWN_GRACE))
+        scheduler.engine.answer_held()
+        await stopped
+        await loop.run_in_executor(executor, scheduler.stop)
+        executor.shutdown()
+        log.info("stopped")
+
+
+async def _watch_health(
+    database: Database,
+    scheduler: Scheduler,
+    health: HealthServicer,
+    names: list[str],
+    not_ready: list[str],
+) -> None:
+    """Ready is whoever can serve: the database answers, and this replica hears the others."""
+    told: int | None = None
+    while True:
+        reason = await asyncio.get_running_loop().run_in_executor(None, database.problem)
+        if reason is None and not scheduler.listening:
+            reason = "does not hear the other replicas yet"
+        not_ready[:] = [reason] if reason else []
+        status = (
+            health_pb2.HealthCheckResponse.NOT_SERVING if reason else health_pb2.HealthCheckResponse.SERVING
+        )
+        if status != told:
+            for name in ["", *names]:
+                await health.set(name, status)
+            log.info("ready" if reason is None else f"not ready: {reason}")
+            told = status
+        await asyncio.sleep(HEALTH_INTERVAL if reason else HEALTH_INTERVAL * 10)
+
+
+def _options() -> list[tuple[str, int]]:
+    age = int(CONNECTION_AGE * random.uniform(0.9, 1.1) * 1000)  # noqa: S311 - jitter, not a secret
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_connection_age_ms", age),
+        ("grpc.max_connection_age_grace_ms", 300_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.so_reuseport", 0),
+    ]

@@ -1,0 +1,90 @@
+"""Actions as Execute needs them: read from the CAS, checked, and remembered for a while."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from buildgrid_client.digests import digest_key
+from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import (
+    Action,
+    Command,
+    Digest,
+    Platform,
+)
+from google.protobuf.message import DecodeError
+
+from buildgrid_scheduler.core.errors import InvalidArgument, MissingBlobs
+from buildgrid_scheduler.services.blocking import Blocking
+from buildgrid_scheduler.storage.abc import StorageABC, check_digest
+
+_REMEMBERED = 4096  # commands; most actions of a build differ, but retries and clients repeat them
+_LONGEST_COMMAND = 1000  # characters kept for people to recognise it by
+
+
+@dataclass(frozen=True, slots=True)
+class ActionSpec:
+    """An action that can be queued."""
+
+    action: Action
+    serialized: bytes
+    command_line: str
+    platform: Platform
+
+
+class ActionReader:
+    """Used from the event loop; reads on the executor's threads."""
+
+    def __init__(self, storage: StorageABC, blocking: Blocking) -> None:
+        self._storage = storage
+        self._blocking = blocking
+        self._commands: OrderedDict[str, tuple[str, Platform]] = OrderedDict()
+
+    async def read(self, digest: Digest) -> ActionSpec:
+        """The action, and of its command what matters here.
+
+        MissingBlobs when either is not in the CAS, InvalidArgument when either cannot be parsed.
+        """
+        check_digest(digest)
+        serialized, command = await self._blocking(self._read, digest)
+        action = Action()
+        action.ParseFromString(serialized)
+        command_line, command_platform = command
+        platform = action.platform if action.HasField("platform") else command_platform
+        return ActionSpec(action, serialized, command_line, platform)
+
+    def _read(self, digest: Digest) -> tuple[bytes, tuple[str, Platform]]:
+        serialized = self._storage.read_one(digest)
+        if serialized is None:
+            key = digest_key(digest)
+            raise MissingBlobs(f"action {key} is not in the CAS; upload it and execute again", [key])
+        action = Action()
+        try:
+            action.ParseFromString(serialized)
+        except DecodeError as error:
+            raise InvalidArgument(f"action_digest: blob {digest_key(digest)} is not an Action") from error
+        for field in ("command_digest", "input_root_digest"):
+            if not action.HasField(field):
+                raise InvalidArgument(f"action {digest_key(digest)}: {field} is not set")
+        check_digest(action.input_root_digest)
+        check_digest(action.command_digest)
+        return serialized, self._command(action.command_digest)
+
+    def _command(self, digest: Digest) -> tuple[str, Platform]:
+        key = digest_key(digest)
+        # A command that was evicted from the CAS since is missed here, and told by the bot instead.
+        if (known := self._commands.get(key)) is not None:
+            return known
+        serialized = self._storage.read_one(digest)
+        if serialized is None:
+            raise MissingBlobs(f"command {key} is not in the CAS; upload it and execute again", [key])
+        command = Command()
+        try:
+            command.ParseFromString(serialized)
+        except DecodeError as error:
+            raise InvalidArgument(f"command_digest: blob {key} is not a Command") from error
+        if not command.arguments:
+            raise InvalidArgument(f"command {key}: arguments is empty; name the program to run")
+        known = (" ".join(command.arguments)[:_LONGEST_COMMAND].replace("\0", " "), command.platform)
+        self._commands[key] = known
+        while len(self._commands) > _REMEMBERED:
+            self._commands.popitem(last=False)
+        return known

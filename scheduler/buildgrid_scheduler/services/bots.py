@@ -1,0 +1,188 @@
+"""Bots (RWAPI): sessions and leases."""
+
+import uuid
+from datetime import timedelta
+from functools import lru_cache
+
+from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
+from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2_grpc import BotsServicer
+from google.protobuf.any_pb2 import Any
+from google.protobuf.empty_pb2 import Empty
+
+from buildgrid_scheduler.core.bot_status import BotStatus
+from buildgrid_scheduler.core.clock import to_timestamp
+from buildgrid_scheduler.core.errors import InvalidArgument, Unimplemented
+from buildgrid_scheduler.core.instance import qualified, split_qualified
+from buildgrid_scheduler.core.job_state import ACTION_TYPE
+from buildgrid_scheduler.core.lease_transition import LeaseState
+from buildgrid_scheduler.core.requirements import Offer
+from buildgrid_scheduler.engine.engine import Engine
+from buildgrid_scheduler.engine.items import Report, Synchronize, Synchronized
+from buildgrid_scheduler.engine.sessions import NewSession
+from buildgrid_scheduler.properties.matching import Matching
+from buildgrid_scheduler.properties.property_set import PropertySet
+from buildgrid_scheduler.services.errors import Context, rpc
+from buildgrid_scheduler.services.instances import Instances
+
+PARTIAL_METADATA_PREFIX = "partial-execution-metadata-"
+HOLD_WITHOUT_DEADLINE = 300.0
+SHORTEST_HOLD = 3.0
+HOLD_SHARE = 0.8  # of the caller's deadline: the answer must be there before it
+MAX_CAPACITY = 1024
+
+
+class BotsService(BotsServicer):
+    """A waiting bot costs a coroutine and an entry in `assigner.WaitingBots`."""
+
+    def __init__(
+        self, engine: Engine, property_set: PropertySet, instances: Instances, keepalive: timedelta
+    ) -> None:
+        self._engine = engine
+        self._matching = Matching(property_set)
+        self._instances = instances
+        self._keepalive = keepalive.total_seconds()
+        self._offers = lru_cache(maxsize=10_000)(self._offer)
+
+    @rpc
+    async def CreateBotSession(
+        self, request: bots_pb2.CreateBotSessionRequest, context: Context
+    ) -> bots_pb2.BotSession:
+        """Open a session, closing an older one of the same bot, and wait a while for work."""
+        instance = self._instances.check(request.parent)
+        session = request.bot_session
+        if not session.bot_id:
+            raise InvalidArgument("bot_session.bot_id is empty; give each bot an identifier of its own")
+        if "\0" in session.bot_id or len(session.bot_id) > 500:
+            raise InvalidArgument("bot_session.bot_id has a NUL or is longer than 500 characters")
+        if session.leases:
+            raise InvalidArgument("bot_session.leases: a new session has none; report them in an update")
+        name = str(uuid.uuid4())
+        offer = self._offers(session.worker.SerializeToString(deterministic=True))
+        opened = NewSession(
+            name, instance, session.bot_id, _status(session), _capacity(session), offer, session.version[:200]
+        )
+        await self._engine.call(self._engine.sessions.open(opened))
+        session.name = qualified(instance, name)
+        return await self._synchronize(instance, name, session, offer, context)
+
+    @rpc
+    async def UpdateBotSession(
+        self, request: bots_pb2.UpdateBotSessionRequest, context: Context
+    ) -> bots_pb2.BotSession:
+        """Take a bot's report, and tell it what to hold; wait a while for work where a slot is free."""
+        session = request.bot_session
+        if request.name != session.name:
+            raise InvalidArgument(
+                f"name {request.name!r} and bot_session.name {session.name!r} differ; send the session's own"
+            )
+        instance, name = split_qualified(request.name)
+        self._instances.check(instance)
+        offer = self._offers(session.worker.SerializeToString(deterministic=True))
+        return await self._synchronize(instance, name, session, offer, context)
+
+    @rpc
+    async def PostBotEventTemp(self, request: bots_pb2.PostBotEventTempRequest, context: Context) -> Empty:
+        """Not offered."""
+        raise Unimplemented("PostBotEventTemp is not offered; write events to the bot's log")
+
+    def _offer(self, worker: bytes) -> Offer:
+        session = bots_pb2.BotSession()
+        session.worker.ParseFromString(worker)
+        return self._matching.offer(session)
+
+    async def _synchronize(
+        self, instance: str, name: str, session: bots_pb2.BotSession, offer: Offer, context: Context
+    ) -> bots_pb2.BotSession:
+        item = Synchronize(
+            self._engine.ticket(),
+            instance,
+            name,
+            session.bot_id,
+            _status(session),
+            _reports(session, context),
+            offer,
+        )
+        result = await self._engine.synchronize(item, hold=self._hold(session, context))
+        _answer(session, result)
+        return session
+
+    def _hold(self, session: bots_pb2.BotSession, context: Context) -> float:
+        """For how many seconds the call may be held when there is nothing to say."""
+        if session.status != bots_pb2.OK:
+            return 0
+        busy = any(lease.state in (bots_pb2.PENDING, bots_pb2.ACTIVE) for lease in session.leases)
+        if busy and not _has_config(session, "long-poll", "always"):
+            return 0
+        remaining = context.time_remaining()
+        hold = HOLD_WITHOUT_DEADLINE
+        if remaining is not None:
+            hold = HOLD_SHARE * min(remaining, self._keepalive)
+        return hold if hold >= SHORTEST_HOLD else 0
+
+
+def _status(session: bots_pb2.BotSession) -> BotStatus:
+    try:
+        return BotStatus(session.status)
+    except ValueError as error:
+        raise InvalidArgument(f"bot_session.status {session.status} is not a BotStatus") from error
+
+
+def _has_config(session: bots_pb2.BotSession, key: str, value: str) -> bool:
+    return any(c.key == key and c.value == value for c in session.worker.configs)
+
+
+def _capacity(session: bots_pb2.BotSession) -> int:
+    for config in session.worker.configs:
+        if config.key == "capacity":
+            if not config.value.isdecimal() or not 1 <= int(config.value) <= MAX_CAPACITY:
+                raise InvalidArgument(
+                    f"worker config capacity is {config.value!r}, must be a number from 1 to {MAX_CAPACITY}"
+                )
+            return int(config.value)
+    return 1
+
+
+def _reports(session: bots_pb2.BotSession, context: Context) -> dict[str, Report]:
+    partial: dict[str, bytes] = {}
+    if session.leases:
+        for key, value in context.invocation_metadata() or ():
+            if key.startswith(PARTIAL_METADATA_PREFIX) and isinstance(value, bytes):
+                partial[key.removeprefix(PARTIAL_METADATA_PREFIX).removesuffix("-bin")] = value
+    reports: dict[str, Report] = {}
+    for lease in session.leases:
+        if not lease.id:
+            raise InvalidArgument(
+                "bot_session.leases: a lease has no id; send leases back as they were handed out"
+            )
+        if lease.id in reports:
+            raise InvalidArgument(f"bot_session.leases: lease {lease.id} is there twice")
+        try:
+            state = LeaseState(lease.state)
+        except ValueError as error:
+            raise InvalidArgument(f"lease {lease.id}: state {lease.state} is not a LeaseState") from error
+        reports[lease.id] = Report(
+            state=state,
+            status_code=lease.status.code,
+            status_message=lease.status.message,
+            result=lease.result.value if lease.HasField("result") else None,
+            partial_metadata=partial.get(lease.id),
+        )
+    return reports
+
+
+def _answer(session: bots_pb2.BotSession, result: Synchronized) -> None:
+    """Turn the bot's own message into the answer to it."""
+    reported = {lease.id: lease for lease in session.leases}
+    answers = []
+    for tell in result.leases:
+        lease = bots_pb2.Lease(id=tell.job_name)
+        known = reported.get(tell.job_name)
+        if known is not None:
+            lease.payload.CopyFrom(known.payload)
+        lease.state = tell.state  # type: ignore[assignment]
+        if tell.action is not None:
+            lease.payload.CopyFrom(Any(type_url=ACTION_TYPE, value=tell.action))
+        answers.append(lease)
+    del session.leases[:]
+    session.leases.extend(answers)
+    session.expire_time.CopyFrom(to_timestamp(result.expires_at))

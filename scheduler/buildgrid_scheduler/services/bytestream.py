@@ -1,0 +1,150 @@
+"""ByteStream for blobs (REAPI, ContentAddressableStorage): streams in both directions, plain or ZSTD."""
+
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Executor
+
+from buildgrid_protos.google.bytestream.bytestream_pb2 import (
+    QueryWriteStatusRequest,
+    QueryWriteStatusResponse,
+    ReadRequest,
+    ReadResponse,
+    WriteRequest,
+    WriteResponse,
+)
+from buildgrid_protos.google.bytestream.bytestream_pb2_grpc import ByteStreamServicer
+
+from buildgrid_scheduler.core.errors import InvalidArgument, NotFound
+from buildgrid_scheduler.services.blocking import Blocking
+from buildgrid_scheduler.services.errors import Context, rpc, streaming_rpc
+from buildgrid_scheduler.services.instances import Instances
+from buildgrid_scheduler.services.limits import STREAM_CHUNK_BYTES
+from buildgrid_scheduler.services.resource_names import (
+    UploadName,
+    parse_blob_name,
+    parse_upload_name,
+)
+from buildgrid_scheduler.services.uploads import Upload, Uploads
+from buildgrid_scheduler.services.zstd import compressed
+from buildgrid_scheduler.storage.abc import StorageABC, range_size
+
+
+class ByteStreamService(ByteStreamServicer):
+    """Storage calls, hashing and compression run on the executor's threads.
+
+    A stream holds about two chunks of `STREAM_CHUNK_BYTES`, however large the blob and slow the peer: the
+    next chunk is read from disk, or from the network, when gRPC has taken the one before.
+    """
+
+    def __init__(
+        self,
+        storage: StorageABC,
+        instances: Instances,
+        executor: Executor,
+        *,
+        upload_idle_seconds: float = 600,
+    ) -> None:
+        self._storage = storage
+        self._instances = instances
+        self._blocking = Blocking(executor)
+        self._uploads = Uploads(storage, self._blocking, upload_idle_seconds)
+
+    def close(self) -> None:
+        """Forgets uploads that wait to be resumed.
+
+        Call it on the event loop, when the server has stopped and the executor has not.
+        """
+        self._uploads.drop_parked()
+
+    @streaming_rpc
+    async def Read(self, request: ReadRequest, context: Context) -> AsyncIterator[ReadResponse]:
+        """The blob, or a range of it; offset and limit count uncompressed bytes."""
+        name = parse_blob_name(request.resource_name)
+        self._instances.check(name.instance)
+        offset, limit = request.read_offset, request.read_limit
+        size = range_size(name.digest, offset, limit)
+        reader = await self._blocking(self._storage.stream_read, name.digest, offset, limit)
+        if reader is None:
+            raise NotFound(f"blob {name.key} is not here")
+        with reader:
+            chunks: Iterator[bytes] = compressed(reader, size) if name.zstd else reader
+            while (chunk := await self._blocking(next, chunks, None)) is not None:
+                yield ReadResponse(data=chunk)
+
+    @rpc
+    async def Write(self, request_iterator: AsyncIterator[WriteRequest], context: Context) -> WriteResponse:
+        """Stores a blob. Ends early, without reading on, when it is here already."""
+        first = await anext(aiter(request_iterator), None)
+        if first is None:
+            raise InvalidArgument("the stream holds no WriteRequest")
+        name = parse_upload_name(first.resource_name)
+        self._instances.check(name.blob.instance)
+        if await self._is_here(name):
+            # REAPI: -1 for compressed uploads, whose size we cannot know.
+            return WriteResponse(committed_size=-1 if name.blob.zstd else name.blob.size)
+        upload = await self._uploads.open(name, first.write_offset)
+        try:
+            await self._receive(upload, first, request_iterator)
+            return WriteResponse(committed_size=upload.writer.committed)
+        finally:
+            self._uploads.put_back(upload)
+
+    @rpc
+    async def QueryWriteStatus(
+        self, request: QueryWriteStatusRequest, context: Context
+    ) -> QueryWriteStatusResponse:
+        """How much has arrived: 0 for an upload that we know nothing of, from where it can always start.
+
+        A compressed upload that is complete also tells 0, its compressed size being unknown: a client that
+        starts again instead of looking at `complete` is answered at once.
+        """
+        name = parse_upload_name(request.resource_name)
+        self._instances.check(name.blob.instance)
+        if await self._is_here(name):
+            return QueryWriteStatusResponse(
+                committed_size=0 if name.blob.zstd else name.blob.size, complete=True
+            )
+        return QueryWriteStatusResponse(committed_size=self._uploads.committed(name) or 0)
+
+    async def _receive(self, upload: Upload, first: WriteRequest, rest: AsyncIterator[WriteRequest]) -> None:
+        """Writes what comes, and stores the blob when the client says that this was all.
+
+        Clients send pieces of 16 KiB and up: they are gathered into chunks, since each write is a hop to a
+        thread. What is still being gathered when the stream breaks is not committed, and sent again.
+        """
+        gathered: list[bytes] = []
+        size = 0
+        request: WriteRequest | None = first
+        named = first.resource_name
+        while request is not None:
+            expected = upload.writer.committed + size
+            if request.resource_name not in ("", named):
+                raise InvalidArgument("resource_name differs from that of the stream's first WriteRequest")
+            if request.write_offset != expected:
+                raise InvalidArgument(f"write_offset is {request.write_offset}, must be {expected}")
+            if request.data:
+                gathered.append(request.data)
+                size += len(request.data)
+            if size >= STREAM_CHUNK_BYTES or request.finish_write:
+                await self._write(upload, gathered, finish=request.finish_write)
+                gathered, size = [], 0
+            if request.finish_write:
+                return
+            request = await anext(rest, None)
+        await self._write(upload, gathered, finish=False)
+
+    async def _write(self, upload: Upload, data: list[bytes], *, finish: bool) -> None:
+        def write() -> None:
+            try:
+                upload.writer.write(b"".join(data))
+                if finish:
+                    upload.writer.commit()
+                    upload.is_over = True
+            except BaseException:
+                # Too much, or not what the digest says, or no room: nothing to resume.
+                upload.is_over = True
+                raise
+
+        await self._blocking(write)
+
+    async def _is_here(self, name: UploadName) -> bool:
+        return bool(await self._blocking(self._storage.has_many, [name.blob.digest]))

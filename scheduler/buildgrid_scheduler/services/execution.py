@@ -1,0 +1,185 @@
+"""Execution (REAPI): actions in, operations out."""
+
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import timedelta
+
+from buildgrid_client.digests import digest_key
+from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb2
+from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc import ExecutionServicer
+from google.longrunning.operations_proto_pb2 import Operation
+from google.protobuf.message import DecodeError
+
+from buildgrid_scheduler.core.errors import InvalidArgument, NotFound, SchedulerError, Unavailable
+from buildgrid_scheduler.core.instance import split_qualified
+from buildgrid_scheduler.core.job_state import JobState, Stage, operation_message
+from buildgrid_scheduler.core.requirements import requirement_hash
+from buildgrid_scheduler.engine.engine import Engine, new_job_name
+from buildgrid_scheduler.engine.items import Enqueue, NewJob
+from buildgrid_scheduler.engine.operations import unknown_operation
+from buildgrid_scheduler.notifier.watches import Watch
+from buildgrid_scheduler.properties.property_set import PropertySet
+from buildgrid_scheduler.services.actions import ActionReader
+from buildgrid_scheduler.services.blocking import Blocking
+from buildgrid_scheduler.services.digest_function import check_digest_function
+from buildgrid_scheduler.services.errors import Context, streaming_rpc
+from buildgrid_scheduler.services.instances import Instances
+from buildgrid_scheduler.services.request_metadata import request_metadata_of
+from buildgrid_scheduler.storage.abc import StorageABC
+from buildgrid_scheduler.storage.action_cache_abc import ActionCacheABC
+from buildgrid_scheduler.storage.cached_response import cached_response, response_of
+from buildgrid_scheduler.store.action_cache import PostgresActionCache
+
+log = logging.getLogger(__name__)
+
+REPEAT_AFTER = 30.0
+"""Seconds of silence after which an operation is sent again, so that proxies keep the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSettings:
+    """What clients may ask for."""
+
+    max_execution_timeout: timedelta = timedelta(hours=2)
+
+
+class ExecutionService(ExecutionServicer):
+    """A waiting client costs a coroutine and a Watch."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        property_set: PropertySet,
+        storage: StorageABC,
+        action_cache: ActionCacheABC | None,
+        instances: Instances,
+        executor: Executor,
+        settings: ExecutionSettings | None = None,
+    ) -> None:
+        self._engine = engine
+        self._property_set = property_set
+        self._storage = storage
+        self._cache = action_cache
+        self._instances = instances
+        self._blocking = Blocking(executor)
+        self._actions = ActionReader(storage, self._blocking)
+        self._settings = settings or ExecutionSettings()
+
+    @streaming_rpc
+    async def Execute(self, request: re_pb2.ExecuteRequest, context: Context) -> AsyncIterator[Operation]:
+        """See the REAPI text. FAILED_PRECONDITION names the blobs that are missing."""
+        instance = self._instances.check(request.instance_name)
+        check_digest_function(request.digest_function)
+        spec = await self._actions.read(request.action_digest)
+        self._check_timeout(spec.action)
+        label, requirements = self._property_set.execution_properties(spec.platform)
+        digest = digest_key(request.action_digest)
+        response: bytes | None = None
+        if not spec.action.do_not_cache and not request.skip_cache_lookup:
+            response = await self._cached_response(instance, request, digest)
+
+        name = str(uuid.uuid4())
+        watch = Watch(name)
+        job = NewJob(
+            name=new_job_name(),
+            instance=instance,
+            action_digest=digest,
+            action=spec.serialized,
+            do_not_cache=spec.action.do_not_cache,
+            priority=request.execution_policy.priority,
+            requirement_hash=requirement_hash(requirements),
+            requirements=requirements,
+            property_label=label,
+            command=spec.command_line,
+            response=response,
+        )
+        enqueue = Enqueue(self._engine.ticket(), name, job, request_metadata_of(context), None, watch)
+        enqueued = await self._engine.enqueue(enqueue)
+        try:
+            async for operation in self._follow(instance, watch):
+                yield operation
+        finally:
+            self._engine.watches.discard(enqueued.job_name, watch)
+
+    @streaming_rpc
+    async def WaitExecution(
+        self, request: re_pb2.WaitExecutionRequest, context: Context
+    ) -> AsyncIterator[Operation]:
+        """Follow an operation that was made before, here or on another replica. NOT_FOUND if unknown."""
+        instance, name = split_qualified(request.name)
+        loaded = await self._engine.load(name)
+        if loaded is None or loaded.instance != instance:
+            raise unknown_operation(request.name)
+        watch = Watch(name)
+        watch.stale = True  # what happened between the load and the registration
+        self._engine.watches.add(loaded.job_name, watch)
+        try:
+            async for operation in self._follow(instance, watch):
+                yield operation
+        finally:
+            self._engine.watches.discard(loaded.job_name, watch)
+
+    async def _follow(self, instance: str, watch: Watch) -> AsyncIterator[Operation]:
+        sent: JobState | None = None
+        repeat = True
+        while True:
+            watch.arm()
+            state, cancelled = await self._current(instance, watch)
+            if repeat or cancelled or state != sent:
+                yield operation_message(instance, watch.operation_name, state, cancelled=cancelled)
+                sent = state
+            if cancelled or state.stage is Stage.COMPLETED:
+                return
+            repeat = not await watch.changed(REPEAT_AFTER)
+            if repeat:
+                watch.stale = True  # the safety net under lost notifications
+
+    async def _current(self, instance: str, watch: Watch) -> tuple[JobState, bool]:
+        """The state to tell, loaded where need be; and whether the operation was cancelled."""
+        if watch.state is not None and not watch.stale:
+            return watch.state, False
+        watch.stale = False
+        try:
+            loaded = await self._engine.load(watch.operation_name)
+        except Unavailable:
+            watch.stale = True
+            if watch.state is None:
+                raise
+            return watch.state, False  # told again, or better, when the database is back
+        if loaded is None or loaded.instance != instance:
+            raise NotFound(f"operation {watch.operation_name!r} was deleted")
+        watch.push(loaded.state)
+        return watch.state or loaded.state, loaded.cancelled
+
+    def _check_timeout(self, action: re_pb2.Action) -> None:
+        if not action.HasField("timeout"):
+            return
+        limit = self._settings.max_execution_timeout
+        seconds = action.timeout.seconds + action.timeout.nanos / 1e9
+        if not 0 <= seconds <= limit.total_seconds():
+            raise InvalidArgument(
+                f"timeout: {seconds:g} s; this server allows 0 to {limit.total_seconds():g} s"
+            )
+
+    async def _cached_response(
+        self, instance: str, request: re_pb2.ExecuteRequest, digest: str
+    ) -> bytes | None:
+        """A serialized ExecuteResponse, if the action need not be run. See `storage.cached_response`."""
+        if self._cache is None:
+            return None
+        if not isinstance(self._cache, PostgresActionCache):
+            return await self._blocking(
+                cached_response, self._cache, self._storage, instance, request.action_digest
+            )
+        try:
+            serialized = await self._engine.look_up(instance, digest)
+            if serialized is None:
+                return None
+            result = re_pb2.ActionResult.FromString(serialized)
+            return await self._blocking(response_of, result, self._storage)
+        except (SchedulerError, DecodeError) as error:
+            log.warning("the action cache failed, action %s is run instead: %s", digest, error)
+            return None

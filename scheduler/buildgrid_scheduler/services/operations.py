@@ -1,0 +1,77 @@
+"""google.longrunning.Operations: look at operations, cancel them, forget them."""
+
+from concurrent.futures import Executor
+
+from google.longrunning import operations_proto_pb2 as lr_pb2
+from google.longrunning.operations_pb2_grpc import OperationsServicer
+from google.protobuf.empty_pb2 import Empty
+
+from buildgrid_scheduler.core.errors import FailedPrecondition, Unimplemented
+from buildgrid_scheduler.core.instance import split_qualified
+from buildgrid_scheduler.core.job_state import Stage, operation_message
+from buildgrid_scheduler.engine.engine import Engine
+from buildgrid_scheduler.engine.items import LoadedOperation
+from buildgrid_scheduler.engine.listing import OperationList
+from buildgrid_scheduler.engine.operations import cancel, delete, unknown_operation
+from buildgrid_scheduler.services.blocking import Blocking
+from buildgrid_scheduler.services.errors import Context, rpc
+from buildgrid_scheduler.services.instances import Instances
+
+DEFAULT_PAGE = 1000
+
+
+class OperationsService(OperationsServicer):  # type: ignore[misc]
+    """Operations of the Execution service, made by any replica."""
+
+    def __init__(
+        self, engine: Engine, operations: OperationList, instances: Instances, executor: Executor
+    ) -> None:
+        self._engine = engine
+        self._operations = operations
+        self._instances = instances
+        self._blocking = Blocking(executor)
+
+    @rpc
+    async def GetOperation(self, request: lr_pb2.GetOperationRequest, context: Context) -> lr_pb2.Operation:
+        """The operation as it is now. NOT_FOUND if unknown."""
+        return _message(await self._load(request.name))
+
+    @rpc
+    async def ListOperations(
+        self, request: lr_pb2.ListOperationsRequest, context: Context
+    ) -> lr_pb2.ListOperationsResponse:
+        """The unfinished operations of the instance that `name` names, oldest first."""
+        instance = self._instances.check(request.name)
+        if request.filter:
+            raise Unimplemented("filter: filters are not offered; leave it empty for unfinished operations")
+        size = request.page_size if request.page_size > 0 else DEFAULT_PAGE
+        page, token = await self._blocking(
+            self._operations.unfinished, instance, size, request.page_token or None
+        )
+        return lr_pb2.ListOperationsResponse(operations=[_message(o) for o in page], next_page_token=token)
+
+    @rpc
+    async def CancelOperation(self, request: lr_pb2.CancelOperationRequest, context: Context) -> Empty:
+        """Cancel the operation; its job stops when nobody else wants it. NOT_FOUND if unknown."""
+        await self._engine.call(cancel(*split_qualified(request.name)))
+        return Empty()
+
+    @rpc
+    async def DeleteOperation(self, request: lr_pb2.DeleteOperationRequest, context: Context) -> Empty:
+        """Forget a finished operation. FAILED_PRECONDITION for one that is not."""
+        loaded = await self._load(request.name)
+        if not loaded.cancelled and loaded.state.stage is not Stage.COMPLETED:
+            raise FailedPrecondition(f"operation {request.name!r} is not done; cancel it first")
+        await self._engine.call(delete(loaded.instance, loaded.name))
+        return Empty()
+
+    async def _load(self, wire_name: str) -> LoadedOperation:
+        instance, name = split_qualified(wire_name)
+        loaded = await self._engine.load(name)
+        if loaded is None or loaded.instance != instance:
+            raise unknown_operation(wire_name)
+        return loaded
+
+
+def _message(loaded: LoadedOperation) -> lr_pb2.Operation:
+    return operation_message(loaded.instance, loaded.name, loaded.state, cancelled=loaded.cancelled)

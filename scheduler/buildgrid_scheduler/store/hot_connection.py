@@ -1,0 +1,131 @@
+"""A connection for the hot statements: prepared, binary, pipelined, replaced when it breaks."""
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+
+from buildgrid_scheduler.core.errors import InvalidArgument
+from buildgrid_scheduler.store.provider import SqlProvider
+from buildgrid_scheduler.store.statements import HOT_SETTINGS
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+CONFLICT_BACKOFF = 0.01
+FIRST_BACKOFF, MAX_BACKOFF = 0.1, 2.0  # seconds between attempts to reach a database that is away
+
+
+class DatabaseBusyError(Exception):
+    """The transaction is rolled back, or its connection is lost; running it again may work.
+
+    `backoff`: seconds to wait before that. After a lost connection it is not known whether the transaction
+    was committed: everything that is run again must be harmless when it was.
+    """
+
+    def __init__(self, message: str, backoff: float) -> None:
+        super().__init__(message)
+        self.backoff = backoff
+
+
+class HotConnection:
+    """For one thread."""
+
+    def __init__(self, provider: SqlProvider, name: str) -> None:
+        self._provider = provider
+        self._name = name
+        self._connection: psycopg.Connection[Row] | None = None
+        self._backoff = FIRST_BACKOFF
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> psycopg.Connection[Row]:
+        if self._connection is None or self._connection.closed:
+            connection = self._provider.connect(
+                autocommit=True, prepare_threshold=0, application_name=f"buildgrid-scheduler-{self._name}"
+            )
+            for setting in HOT_SETTINGS:
+                connection.execute(setting)
+            self._connection = connection
+            if self._backoff > FIRST_BACKOFF:
+                log.info("the database is back (%s)", self._name)
+            self._backoff = FIRST_BACKOFF
+        return self._connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable) as error:
+            self._reset()
+            raise DatabaseBusyError(f"the database is busy ({error.sqlstate})", CONFLICT_BACKOFF) from error
+        except psycopg.DataError as error:
+            self._reset()
+            raise InvalidArgument(f"a value cannot be stored: {str(error).splitlines()[0]}") from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self.close()
+            wait = self._backoff * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
+            if self._backoff == FIRST_BACKOFF:
+                log.warning("the database cannot be reached (%s): %s", self._name, error)
+            self._backoff = min(self._backoff * 2, MAX_BACKOFF)
+            raise DatabaseBusyError("the database cannot be reached", wait) from error
+        except BaseException:
+            self._reset()
+            raise
+
+    def _reset(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                connection.execute("ROLLBACK")
+        except psycopg.Error:
+            self.close()
+
+    def transaction(self, body: Callable[["Statements"], T]) -> T:
+        """Run `body` between BEGIN and COMMIT, in one pipeline.
+
+        `body` calls `execute` and fetches only what it must know: each fetch is a round trip, everything
+        else travels with the next one. Raises DatabaseBusyError; any other error is rolled back.
+        """
+        with self._translated():
+            connection = self._connected()
+            with connection.pipeline():
+                connection.execute("BEGIN")
+                outcome = body(Statements(connection))
+                connection.execute("COMMIT")
+            return outcome
+
+    def read(self, body: Callable[["Statements"], T]) -> T:
+        """Run `body` without a transaction, in one pipeline."""
+        with self._translated():
+            connection = self._connected()
+            with connection.pipeline():
+                return body(Statements(connection))
+
+
+class Statements:
+    """Executes statements of the pipeline, each with a cursor of its own for its rows."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, parameters: Any = None) -> psycopg.Cursor[Row]:
+        """Send a statement. Its rows can be fetched at any time until the transaction ends."""
+        return self._connection.cursor(binary=True).execute(statement, parameters)
+
+    def rows(self, statement: str, parameters: Any = None) -> list[Row]:
+        """Send a statement and wait for its rows."""
+        return self.execute(statement, parameters).fetchall()

@@ -1,0 +1,132 @@
+"""The conversation: how many calls, several leases, and a server that comes and goes."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+from buildgrid_bot.sandbox import Sandbox
+from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
+
+from tests.integration.bot.conftest import StartBot
+from tests.integration.bot.fake_farm import FakeFarm, result_of
+
+
+async def test_the_session_says_what_the_bot_is(farm: FakeFarm, start_bot: StartBot) -> None:
+    await start_bot(slots=3)
+    await farm.until(lambda: farm.bots.held == 1)
+
+    session = farm.bots.updates[0]
+
+    assert session.bot_id == "bot"
+    assert [(p.key, p.value) for p in session.worker.devices[0].properties] == [("OSFamily", "linux")]
+    assert {c.key: c.value for c in session.worker.configs} == {"capacity": "3", "long-poll": "always"}
+
+
+async def test_a_short_action_costs_one_call(farm: FakeFarm, start_bot: StartBot) -> None:
+    await start_bot(sandbox=Sandbox())
+    await farm.until(lambda: farm.bots.held == 1)
+    calls = len(farm.bots.updates)
+
+    for _ in range(5):
+        job = await farm.submit(farm.action(["/bin/true"]))
+        await farm.finished(job)
+        assert job.reported == [bots_pb2.COMPLETED]
+        await farm.until(lambda: farm.bots.held == 1)
+
+    assert len(farm.bots.updates) - calls == 5
+
+
+async def test_two_slots_work_at_once(farm: FakeFarm, start_bot: StartBot, tmp_path: Path) -> None:
+    await start_bot(slots=2, sandbox=Sandbox())
+    meet = f"touch {tmp_path}/$0; while ! test -e {tmp_path}/$1; do sleep 0.02; done"
+
+    one = await farm.submit(farm.action(["/bin/sh", "-c", meet, "one", "two"]))
+    two = await farm.submit(farm.action(["/bin/sh", "-c", meet, "two", "one"]))
+
+    assert result_of(await farm.finished(one)).exit_code == 0
+    assert result_of(await farm.finished(two)).exit_code == 0
+
+
+async def test_many_short_actions_on_many_slots_all_arrive(farm: FakeFarm, start_bot: StartBot) -> None:
+    await start_bot(slots=4, sandbox=Sandbox())
+
+    jobs = [await farm.submit(farm.shell(f"echo {number}")) for number in range(40)]
+
+    for number, job in enumerate(jobs):
+        assert result_of(await farm.finished(job)).stdout_raw == f"{number}\n".encode()
+
+
+async def test_an_action_outlives_an_outage_and_its_result_arrives(
+    farm: FakeFarm, start_bot: StartBot, tmp_path: Path
+) -> None:
+    await start_bot(sandbox=Sandbox())
+    job = await farm.submit(farm.shell(f"while ! test -e {tmp_path}/go; do sleep 0.02; done; echo kept"))
+    await farm.active(job)
+
+    await farm.stop()
+    (tmp_path / "go").touch()
+    await farm.start()
+
+    assert result_of(await farm.finished(job)).stdout_raw == b"kept\n"
+    assert farm.bots.sessions == 1
+
+
+async def test_a_lost_session_stops_its_actions_and_a_new_one_opens(
+    farm: FakeFarm, start_bot: StartBot
+) -> None:
+    bot = await start_bot(slots=2)
+    lost = await farm.submit(farm.shell("while :; do sleep 1; done"))
+    await farm.active(lost)
+
+    await farm.close_session()
+    await farm.until(lambda: farm.bots.sessions == 2)
+    following = await farm.submit(farm.shell("echo fresh"))
+
+    assert result_of(await farm.finished(following)).stdout_raw == b"fresh\n"
+    assert lost.done is None
+    assert len(list((bot.cache_dir / "work").iterdir())) == 0
+
+
+async def test_a_failing_update_is_repeated_with_everything_in_it(
+    farm: FakeFarm, start_bot: StartBot
+) -> None:
+    await start_bot()
+    await farm.until(lambda: farm.bots.held == 1)
+    farm.bots.codes = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED]
+
+    lease = await farm.finished(await farm.submit(farm.shell("echo once")))
+
+    assert result_of(lease).stdout_raw == b"once\n"
+    assert not farm.bots.codes
+
+
+async def test_a_job_may_come_back_for_another_try(farm: FakeFarm, start_bot: StartBot) -> None:
+    await start_bot()
+    job = await farm.submit(farm.shell("echo again"))
+    await farm.finished(job)
+    retry = bots_pb2.Lease(id=job.lease.id, state=bots_pb2.PENDING, payload=job.lease.payload)
+
+    second = await farm.submit_lease(retry)
+
+    assert result_of(await farm.finished(second)).stdout_raw == b"again\n"
+
+
+async def test_shared_inputs_are_fetched_once(farm: FakeFarm, start_bot: StartBot) -> None:
+    await start_bot(slots=4, sandbox=Sandbox())
+    files: dict[str, bytes | str] = {"large": b"z" * 5_000_000}
+
+    jobs = [await farm.submit(farm.shell(f"echo {n}; wc -c < large", files=files)) for n in range(4)]
+    await asyncio.gather(*map(farm.finished, jobs))
+
+    assert farm.cas.calls.count("Read") == 1
+
+
+async def test_the_cache_stays_within_its_bound(farm: FakeFarm, start_bot: StartBot) -> None:
+    bot = await start_bot(cache_bytes=1_000_000)
+    for number in range(4):
+        action = farm.shell("cksum < data", files={"data": bytes([number]) * 400_000})
+        await farm.finished(await farm.submit(action))
+
+    assert bot.cache.size_bytes <= 1_000_000
+    kept = sum(path.stat().st_size for path in (bot.cache_dir / "files").glob("*/*"))
+    assert kept == bot.cache.size_bytes

@@ -1,0 +1,54 @@
+"""Paths stay in the root."""
+
+from pathlib import Path
+
+import pytest
+from buildgrid_bot.errors import InvalidAction
+from buildgrid_bot.paths import check_node_name, inside, parents_to_create, resolve
+
+
+@pytest.mark.parametrize(
+    ("working_directory", "path", "expected"),
+    [
+        ("", "a/b", "a/b"),
+        ("pkg", "out", "pkg/out"),
+        ("pkg/sub", "../out", "pkg/out"),
+        ("pkg", "./a//b/", "pkg/a/b"),
+        ("pkg", "", "pkg"),
+        ("", "", ""),
+    ],
+)
+def test_paths_are_relative_to_the_working_directory(
+    working_directory: str, path: str, expected: str
+) -> None:
+    assert resolve(working_directory, path, "output path") == expected
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "..", "a/../../b", "nul\0"])
+def test_paths_that_leave_the_root_are_refused_by_name(path: str) -> None:
+    with pytest.raises(InvalidAction, match="output path") as caught:
+        resolve("", path, "output path")
+    assert repr(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "nul\0"])
+def test_node_names_are_single_segments(name: str) -> None:
+    with pytest.raises(InvalidAction, match="not a file name"):
+        check_node_name(name, "dir")
+
+
+def test_parents_of_outputs_are_made_and_old_directories_themselves() -> None:
+    assert parents_to_create(["a/b/file", "top"], ["d/e"], "work") == ["a/b", "d/e", "work"]
+
+
+def test_symlinks_are_followed_only_within_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "real").mkdir(parents=True)
+    (root / "in").symlink_to("real")
+    (root / "out").symlink_to(tmp_path)
+    (root / "loop").symlink_to("loop")
+    assert inside(root, "in/file") == root / "real" / "file"
+    assert inside(root, "out") == root / "out"
+    assert inside(root, "out/secret") is None
+    assert inside(root, "") == root
+    inside(root, "loop/x")  # ends
