@@ -8,6 +8,7 @@ Everything goes to demo-data/, which is deleted first. Ctrl-C stops it at any mo
 
 import argparse
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -30,7 +31,7 @@ from demo.progress import Step
 from demo.project_build import COMPILERS, BuildFailed, BuildReport, ProjectBuild, find_compiler
 
 PROJECT = Path(__file__).parent / "project"
-DATA = Path("demo-data")
+DATA = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "demo-data"))
 _BOTS = 2
 # The whole build takes seconds; what takes longer than this will never end.
 _BUILD_TIMEOUT_S = 180.0
@@ -62,7 +63,10 @@ def main(argv: list[str] | None = None) -> int:
             "or leave out --client bazel (make demo)"
         )
     shutil.rmtree(DATA, ignore_errors=True)
+    if DATA.exists():
+        return _complain(f"cannot delete {DATA}; do it by hand: chmod -R u+w {DATA} && rm -rf {DATA}")
     farm = Farm(DATA, bots=_BOTS)
+    failure = None
     try:
         with Step("farm") as step:
             farm.start()
@@ -71,14 +75,17 @@ def main(argv: list[str] | None = None) -> int:
             _build_with_bazel(farm, bazel)
         else:
             asyncio.run(_build_with_own_client(farm, plan_build(PROJECT), compiler))
+        farm.save_metrics()
     except (FarmFailed, BuildFailed, BazelFailed, ClientError, OSError) as error:
-        return _complain(f"{error}\n  logs: {farm.logs}/", 1)
+        failure = f"{error}\n  logs: {farm.logs}/"
     except KeyboardInterrupt:
-        return _complain("interrupted", 1)
+        failure = "interrupted"
     finally:
         with Step("stop") as step:
             farm.stop()
             step.done("everything is stopped")
+    if failure is not None:
+        return _complain(failure)
     _say_next(farm)
     return 0
 
@@ -94,7 +101,7 @@ async def _build_with_own_client(farm: Farm, plan: BuildPlan, compiler: str) -> 
         for name in ("first build", "second build"):
             with Step(name, plan.action_count) as step:
                 report = await _watched(farm, build, step)
-                step.done(_describe(report))
+                step.done(*_describe(report))
     finally:
         await channel.close()
 
@@ -131,34 +138,34 @@ def _build_with_bazel(farm: Farm, bazel: str) -> None:
         client.shutdown()
 
 
-def _describe(report: BuildReport) -> str:
-    parts = [f"{report.actions} actions, {report.cached} from the cache"]
+def _describe(report: BuildReport) -> list[str]:
+    lines = [f"{report.actions} actions, {report.cached} of them from the cache; {report.test_output}"]
     if report.queued:
         mean = sum(report.queued) / len(report.queued)
-        parts.append(f"waited for a bot {mean:.1f} s on average, {max(report.queued):.1f} s at most")
-    parts += [f"{bot} ran {count}" for bot, count in sorted(report.bots.items())]
-    parts.append(report.test_output)
-    return "; ".join(parts)
+        lines.append(f"waited for a bot {mean:.1f} s on average, {max(report.queued):.1f} s at most")
+        lines.append(", ".join(f"{bot} ran {count}" for bot, count in sorted(report.bots.items())))
+    return lines
 
 
 def _say_next(farm: Farm) -> None:
     print(
         f"""
-What happened: the first build ran every action on a bot; the second, from scratch, found every result in
-the cache.
+The first build ran every action on a bot; the second, from scratch, found the results in the cache.
   logs      {farm.logs}/
-  own farm  .venv/bin/buildgrid-scheduler serve
-            .venv/bin/buildgrid-bot run --endpoint grpc://127.0.0.1:50051 --slots 2
-  one job   .venv/bin/buildgrid-scheduler execute -- /bin/echo hello
-  bazel     bazel build //... --remote_executor=grpc://127.0.0.1:50051
-  metrics   http://127.0.0.1:9090/metrics while a server runs
-  docs      docs/"""
+  metrics   {DATA / "metrics.txt"} (a server has them at http://127.0.0.1:9090/metrics)
+  docs      docs/
+Next, a farm that stays:
+  .venv/bin/buildgrid-scheduler serve
+  .venv/bin/buildgrid-bot run --endpoint grpc://127.0.0.1:50051 --slots 2
+and work for it:
+  .venv/bin/buildgrid-scheduler execute -- /bin/echo hello
+  cd demo/project && bazel test //... --remote_executor=grpc://127.0.0.1:50051"""
     )
 
 
-def _complain(message: str, code: int = 1) -> int:
+def _complain(message: str) -> int:
     print(f"demo: {message}", file=sys.stderr)
-    return code
+    return 1
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

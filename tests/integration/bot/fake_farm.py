@@ -19,7 +19,6 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2, bot
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-
 Context = grpc.aio.ServicerContext[Any, Any]
 
 

@@ -355,7 +355,7 @@ async def test_what_a_command_sees_of_the_machine_is_what_the_probe_promised(
 
     seen = told(result_of(await farm.finished(alone)).stdout_raw)
     seen_online = told(result_of(await farm.finished(online)).stdout_raw)
-    assert seen["fds"].split()[:3] == ["0", "1", "2"], json.dumps(seen)
+    assert len(seen["fds"].split()) <= 4, f"only the standard streams are inherited: {json.dumps(seen)}"
     if best_sandbox.bwrap is None:
         assert seen["outside"] == "seen"
         return

@@ -146,8 +146,8 @@ async def test_a_stream_that_fails_tells_what_it_had_and_then_the_error(
     assert handlers.closed
 
 
-async def test_an_abort_of_the_handler_itself_passes(
-    serve: Serve,
+async def test_an_abort_of_the_handler_itself_passes_and_is_no_incident(
+    serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     channel = await serve(Handlers(ValueError()))
     call = channel.unary_unary(
@@ -158,3 +158,4 @@ async def test_an_abort_of_the_handler_itself_passes(
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call(StringValue())
     assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.ALREADY_EXISTS, "of its own")
+    assert "incident" not in caplog.text

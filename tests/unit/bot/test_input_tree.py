@@ -68,5 +68,5 @@ def test_a_tree_that_unfolds_without_end_is_refused() -> None:
 def test_malformed_digests_are_refused_with_the_path() -> None:
     root = Directory()
     root.files.add(name="x", digest=Digest(hash="nonsense"))
-    with pytest.raises(InvalidAction, match="'x'.*malformed"):
+    with pytest.raises(InvalidAction, match=r"'x'.*malformed"):
         flatten(*by_key(root))

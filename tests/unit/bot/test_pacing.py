@@ -1,6 +1,6 @@
 """When the bot calls, and how long it lets a call be."""
 
-from buildgrid_bot.pacing import pause_after_answer, patience
+from buildgrid_bot.pacing import patience, pause_after_answer
 
 
 def test_a_full_bot_asks_at_its_heartbeat() -> None:

@@ -153,9 +153,9 @@ def test_a_change_of_the_bots_own_status_is_news() -> None:
 
 def test_slots_count_actions_and_not_reports() -> None:
     held = holding("a", "b", slots=2)
-    assert held.full
+    before = held.full
     held.finished("a", Status(), ActionResult())
-    assert not held.full
+    assert (before, held.full) == (True, False)
     assert (held.count, held.running) == (2, 1)
 
 

@@ -82,6 +82,7 @@ async def test_an_upload_in_use_is_not_resumed_but_may_be_started_again(blocking
     second = await uploads.open(name("a"), 0)
     second.writer.write(BLOB[:3])
     uploads.put_back(first)
+    assert not first.is_parked
     assert uploads.committed(name("a")) == 3
 
 

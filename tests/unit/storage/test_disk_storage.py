@@ -16,7 +16,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from buildgrid_scheduler.core.errors import ResourceExhausted
 from buildgrid_scheduler.storage import disk_layout
 from buildgrid_scheduler.storage.disk import DiskStorage
-from buildgrid_scheduler.storage.disk_index import BLOCK_BYTES
+from buildgrid_scheduler.storage.disk_index import BLOCK_BYTES, Victim
 
 BLOCK = BLOCK_BYTES
 START = Callable[..., DiskStorage]
@@ -143,6 +143,25 @@ def test_a_blob_that_is_being_read_stays_readable_when_evicted(start: START) -> 
     with reader:
         assert b"".join(reader) == data
     assert storage.read_one(digest_of(data)) is None
+
+
+def test_a_blob_that_is_used_in_the_moment_of_its_eviction_is_spared(
+    start: START, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = start(blocks=2)
+    a, b = store(storage, block("a")), store(storage, block("b"))
+    choose = storage._index.pop_oldest
+
+    def choose_while_a_client_asks() -> Victim | None:
+        victim = choose()
+        if victim is not None and victim.hash == a.hash:
+            assert storage.has_many([a]) == {digest_key(a)}
+        return victim
+
+    monkeypatch.setattr(storage._index, "pop_oldest", choose_while_a_client_asks)
+    c = store(storage, block("c"))
+    assert present(storage, a, b, c) == [True, False, True]
+    assert storage.used_bytes == 2 * BLOCK
 
 
 def test_storing_a_blob_twice_counts_once(start: START) -> None:
@@ -386,6 +405,15 @@ def test_what_another_process_used_is_spared(start: START, clock: Clock) -> None
     two.has_many([a])
     store(one, block("c", 2))
     assert present(one, a, b) == [True, False]
+
+
+def test_a_rescan_learns_what_others_evicted(start: START) -> None:
+    one = start(blocks=3)
+    digests = [store(one, block(name)) for name in "abc"]
+    start(blocks=1)
+    one.rescan()
+    assert one.used_bytes == BLOCK
+    assert present(one, *digests).count(True) == 1
 
 
 def test_a_rescan_learns_what_others_stored_and_evicts_down_to_the_bound(start: START) -> None:
