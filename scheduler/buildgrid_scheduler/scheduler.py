@@ -283,11 +283,12 @@ class Scheduler:
         if session_lease is not None:
             partial = (partial_execution_metadata or {}).get(session_lease.id)
             reports[session_lease.id] = Report(
-                LeaseState(session_lease.state),
-                session_lease.status.code,
-                session_lease.status.message,
-                session_lease.result.value if session_lease.HasField("result") else None,
-                partial.SerializeToString() if partial is not None else None,
+                state=LeaseState(session_lease.state),
+                status_code=session_lease.status.code,
+                status_message=session_lease.status.message,
+                status_details=tuple(session_lease.status.details),
+                result=session_lease.result.value if session_lease.HasField("result") else None,
+                partial_metadata=partial.SerializeToString() if partial is not None else None,
             )
         result = self._synchronize(bot_name, bot_id, BotStatus(bot_status), reports)
         for tell in result.leases:

@@ -1,9 +1,11 @@
 """What becomes of a job when an attempt at it ends. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 
@@ -60,6 +62,7 @@ def end_of_attempt(
     *,
     status_code: int,
     status_message: str,
+    status_details: Sequence[AnyMessage] = (),
     result: bytes | None,
     bot_id: str,
     now: datetime,
@@ -94,6 +97,7 @@ def end_of_attempt(
     if status_code != code_pb2.OK:
         response.status.code = status_code
         response.status.message = status_message or f"the attempt on bot {bot_id} failed"
+        response.status.details.extend(status_details)
     cacheable = (
         status_code == code_pb2.OK
         and not attempt.do_not_cache

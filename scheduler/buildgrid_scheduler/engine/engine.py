@@ -96,15 +96,16 @@ class Engine:
 
     def stop(self) -> None:
         """Answer held calls, finish what was submitted, close the connections."""
-        self.answer_held()
+        self.send_elsewhere()
         for batcher in (self._writer, self._errands, self._reader):
             batcher.stop()
         for connection in (self._write_db, self._errand_db, self._read_db):
             connection.close()
 
-    def answer_held(self) -> None:
-        """Send bots that wait here to another replica."""
+    def send_elsewhere(self) -> None:
+        """Send bots and clients that wait here to another replica."""
         delivery = Delivery()
+        self.watches.close_all(delivery)
         for call in self.waiting.take_all():
             if isinstance(call, Synchronize):
                 delivery.settle(call.ticket, Unavailable("this replica is shutting down; try another"))

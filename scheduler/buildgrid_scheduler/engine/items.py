@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from google.protobuf.any_pb2 import Any as AnyMessage
+
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.job_state import JobState
 from buildgrid_scheduler.core.lease_transition import LeaseState
@@ -81,6 +83,8 @@ class Report:
     state: LeaseState
     status_code: int = 0
     status_message: str = ""
+    status_details: tuple[AnyMessage, ...] = ()
+    """for example which blobs were missing, for the client to upload them again"""
     result: bytes | None = None
     """a serialized ActionResult"""
     partial_metadata: bytes | None = None

@@ -125,6 +125,7 @@ def _apply(
                 lease.attempt,
                 status_code=report.status_code,
                 status_message=report.status_message,
+                status_details=report.status_details,
                 result=report.result,
                 bot_id=item.bot_id,
                 now=changes.now,

@@ -14,7 +14,7 @@ class Watch:
     Belongs to an event loop: `push` and `next` are called there.
     """
 
-    __slots__ = ("_event", "loop", "operation_name", "stale", "state")
+    __slots__ = ("_event", "closed", "loop", "operation_name", "stale", "state")
 
     def __init__(self, operation_name: str) -> None:
         self.loop = asyncio.get_running_loop()
@@ -22,6 +22,8 @@ class Watch:
         self.state: JobState | None = None
         self.stale = False
         """something changed that was not told: load the operation"""
+        self.closed = False
+        """this replica stops: the client has to go elsewhere"""
         self._event: asyncio.Future[None] | None = None
 
     def push(self, state: JobState | None) -> None:
@@ -35,6 +37,14 @@ class Watch:
         else:
             self.state = state
             self.stale = False
+        self._wake()
+
+    def close(self) -> None:
+        """Send the client elsewhere."""
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._event is not None and not self._event.done():
             self._event.set_result(None)
 
@@ -86,6 +96,13 @@ class Watches:
             names = list(self._by_job) if jobs is None else [j for j in jobs if j in self._by_job]
         for name in names:
             self.publish(name, None, delivery)
+
+    def close_all(self, delivery: Delivery) -> None:
+        """Send all clients elsewhere."""
+        with self._lock:
+            watches = [watch for job in self._by_job.values() for watch in job]
+        for watch in watches:
+            delivery.call(watch.loop, watch.close)
 
     @property
     def jobs(self) -> int:

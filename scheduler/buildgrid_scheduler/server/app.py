@@ -196,7 +196,7 @@ async def _run(
         not_ready[:] = ["stopping"]
         await health.enter_graceful_shutdown()
         stopped = asyncio.create_task(server.stop(SHUTDOWN_GRACE))
-        scheduler.engine.answer_held()
+        scheduler.engine.send_elsewhere()
         await stopped
         await loop.run_in_executor(executor, scheduler.stop)
         executor.shutdown()

