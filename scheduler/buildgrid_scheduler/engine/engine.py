@@ -17,6 +17,7 @@ from buildgrid_scheduler.core.completion import CompletionPolicy
 from buildgrid_scheduler.core.errors import Unavailable
 from buildgrid_scheduler.core.requirements import Offer, pairs
 from buildgrid_scheduler.engine.batcher import BatchCounts, Batcher
+from buildgrid_scheduler.engine.enqueueing import EnqueueBatch
 from buildgrid_scheduler.engine.items import (
     Call,
     Effects,
@@ -212,9 +213,9 @@ class Engine:
         enqueues = [item for item in batch if isinstance(item, Enqueue)]
         calls = [item for item in batch if isinstance(item, Synchronize)]
         arriving = [
-            Arrival(e.job.instance, e.job.requirement_hash, self._known.requires_of(e.job.requirements))
-            for e in enqueues
-            if e.job.response is None
+            Arrival(job.instance, job.requirement_hash, self._known.requires_of(job.requirements))
+            for job in EnqueueBatch(enqueues).leaders.values()
+            if job.response is None
         ]
         woken = [call for call in self.waiting.plan(arriving) if isinstance(call, Synchronize)]
         here = {call.session_name for call in calls}

@@ -117,18 +117,20 @@ class EnqueueBatch:
 
     def results(self, rows: Sequence[Row]) -> tuple[list[tuple[Enqueue, Enqueued]], list[NewJob]]:
         """What each operation came to, and the jobs that began to wait."""
-        home: dict[str, str] = dict(rows)
+        home = {name: home for name, home, _ in rows}
+        made = {name for name, _, made in rows if made}
         outcomes: list[tuple[Enqueue, Enqueued]] = []
         for item in self.items:
             if item.operation_name in self.refused:
                 continue
             leader = self.leader_of[item.operation_name]
             job = self.leaders[leader]
-            shared = home[leader] != leader
             state: JobState | None = None
-            if not shared:
+            if leader in made:
                 stage = Stage.QUEUED if job.response is None else Stage.COMPLETED
                 state = JobState(stage, job.action_digest, job.response)
-            outcomes.append((item, Enqueued(item.operation_name, home[leader], shared, state)))
-        new = [j for j in self.leaders.values() if home[j.name] == j.name and j.response is None]
+            outcomes.append(
+                (item, Enqueued(item.operation_name, home[leader], home[leader] != leader, state))
+            )
+        new = [j for j in self.leaders.values() if j.name in made and j.response is None]
         return outcomes, new

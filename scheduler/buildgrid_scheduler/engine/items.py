@@ -68,7 +68,7 @@ class Enqueue:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """`shared`: the job was there before; its state is to be loaded."""
+    """`shared`: the job was there before. `state` None: it is to be loaded."""
 
     operation_name: str
     job_name: str

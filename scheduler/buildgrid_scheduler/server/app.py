@@ -56,6 +56,7 @@ class Replica:
     config: Config
     scheduler: Scheduler
     executor: ThreadPoolExecutor
+    byte_streams: ByteStreamService | None = None
 
     def add_services(self, server: grpc.aio.Server) -> list[str]:
         """Add the services that are switched on; returns their names."""
@@ -88,8 +89,8 @@ class Replica:
         if offered.cas:
             cas = CasService(scheduler.storage, instances, self.executor)
             re_grpc.add_ContentAddressableStorageServicer_to_server(cas, server)
-            streams = ByteStreamService(scheduler.storage, instances, self.executor)
-            bytestream_pb2_grpc.add_ByteStreamServicer_to_server(streams, server)
+            self.byte_streams = ByteStreamService(scheduler.storage, instances, self.executor)
+            bytestream_pb2_grpc.add_ByteStreamServicer_to_server(self.byte_streams, server)
             names += [
                 "build.bazel.remote.execution.v2.ContentAddressableStorage",
                 "google.bytestream.ByteStream",
@@ -181,7 +182,8 @@ async def _run(
     server = grpc.aio.server(options=_options())
     health = HealthServicer()
     add_HealthServicer_to_server(health, server)
-    names = Replica(config, scheduler, executor).add_services(server)
+    replica = Replica(config, scheduler, executor)
+    names = replica.add_services(server)
     reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
     if not server.add_insecure_port(config.listen):
         raise OSError(f"listen: {config.listen} cannot be bound")
@@ -198,6 +200,8 @@ async def _run(
         stopped = asyncio.create_task(server.stop(SHUTDOWN_GRACE))
         scheduler.engine.send_elsewhere()
         await stopped
+        if replica.byte_streams is not None:
+            replica.byte_streams.close()
         await loop.run_in_executor(executor, scheduler.stop)
         executor.shutdown()
         log.info("stopped")

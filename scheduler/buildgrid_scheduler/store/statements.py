@@ -67,7 +67,8 @@ WITH item AS MATERIALIZED (
   JOIN placed p ON p.job_name = o.leader
   ON CONFLICT (name) DO NOTHING
 )
-SELECT job_name, home FROM placed
+SELECT p.job_name, p.home, job.name IS NOT NULL AS made
+FROM placed p LEFT JOIN job ON job.name = p.job_name
 """
 
 # A job that is born complete must not be found by those who come after it.
