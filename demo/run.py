@@ -8,6 +8,7 @@ Everything goes to demo-data/, which is deleted first. Ctrl-C stops it at any mo
 
 import argparse
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -62,6 +63,15 @@ def main(argv: list[str] | None = None) -> int:
             "  anywhere:       npm install -g @bazel/bazelisk\n"
             "or leave out --client bazel (make demo)"
         )
+    with Path(__file__).open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _complain(f"another demo runs here and uses {DATA}; wait for its end, or stop it")
+        return _run_demo(args.client, compiler, bazel)
+
+
+def _run_demo(client: str, compiler: str, bazel: str | None) -> int:
     shutil.rmtree(DATA, ignore_errors=True)
     if DATA.exists():
         return _complain(f"cannot delete {DATA}; do it by hand: chmod -R u+w {DATA} && rm -rf {DATA}")
@@ -71,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         with Step("farm") as step:
             farm.start()
             step.done(f"server and {_BOTS} bots on {farm.endpoint}")
-        if args.client == "bazel" and bazel is not None:
+        if client == "bazel" and bazel is not None:
             _build_with_bazel(farm, bazel)
         else:
             asyncio.run(_build_with_own_client(farm, plan_build(PROJECT), compiler))
@@ -81,6 +91,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         failure = "interrupted"
     finally:
+        # Stopping takes seconds at most; a second Ctrl-C would leave processes behind.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         with Step("stop") as step:
             farm.stop()
             step.done("everything is stopped")

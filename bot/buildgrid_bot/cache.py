@@ -2,10 +2,9 @@
 
 How a file gets from the cache into an action's directory is a matter of trust. Actions run as the same user
 as the bot, so they can chmod and write whatever they hold a hard link to, and with it the cache. Therefore
-small files are copied (reflinked where the file system can), which costs hardly more than a link. Large
-files, where a copy would hurt, are hard links; after the action each of them is checked, and one that was
-touched is read again and thrown away if it changed. Files are 0444 or 0555 either way, so that honest
-actions fail at once.
+small files are copied, which costs no more than a link and its check. Large files, where a copy would hurt,
+are hard links; after the action each of them is checked, and one that was touched is read again and thrown
+away if it changed. Files are 0444 or 0555 either way, so that honest actions fail at once.
 """
 
 import errno
@@ -27,8 +26,9 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 
 _log = logging.getLogger(__name__)
 
-# From here on a link and its later check cost less than a copy.
-LINK_FROM_BYTES = 128 << 10
+# From here on a link and its later check cost less CPU than a copy (measured: 45 us, against 34 us for 1 kB
+# and 52 us for 50 kB).
+LINK_FROM_BYTES = 64 << 10
 # The same time for every input, 2000-01-01: what a command writes into its outputs must not depend on when
 # the bot fetched its inputs.
 INPUT_MTIME = 946_684_800
@@ -133,7 +133,7 @@ class FileCache:
                 return
             path = self._path(name)
             partial.rename(path)
-            status = path.stat()
+            status = os.stat(path)  # noqa: PTH116
             self._entries[name] = _Entry(digest.size_bytes, status.st_ctime_ns, status.st_ino)
             self._bytes += digest.size_bytes
             self._evict(spare=name)
@@ -153,12 +153,10 @@ class FileCache:
         for _ in range(2):
             source = self._any_variant(name)
             try:
-                copy_file(self._path(source), target)
+                copy_file(self._path(source), target, 0o555 if executable else 0o444)
             except FileNotFoundError:
                 self._forget(source)  # somebody cleaned the directory by hand
                 continue
-            target.chmod(0o555 if executable else 0o444)
-            os.utime(target, (INPUT_MTIME, INPUT_MTIME))
             return None
         raise KeyError(name.key)
 
@@ -181,7 +179,7 @@ class FileCache:
                 with suppress(OSError):
                     path.unlink()
                 if intact:
-                    entry.ctime = self._path(name).stat().st_ctime_ns
+                    entry.ctime = os.stat(self._path(name)).st_ctime_ns  # noqa: PTH116
                     continue
                 _log.warning("an action changed its input %s; it leaves the cache", name.key)
                 self._forget(name)
@@ -194,7 +192,7 @@ class FileCache:
         if not self._intact(name, entry):
             self._forget(name)
             raise KeyError(name.key)
-        path = self._path(name)
+        path = Path(self._path(name))
         try:
             target.hardlink_to(path)
         except FileNotFoundError:
@@ -209,7 +207,7 @@ class FileCache:
         return True
 
     def _intact(self, name: _Name, entry: _Entry) -> bool:
-        path = self._path(name)
+        path = Path(self._path(name))
         try:
             now = path.stat()
             if now.st_ctime_ns == entry.ctime:
@@ -241,7 +239,7 @@ class FileCache:
             raise KeyError(other.key)
         partial = self.partial_path()
         try:
-            copy_file(self._path(other), partial)
+            copy_file(self._path(other), partial, 0o600)
             self.add_file(digest, executable, partial)
         finally:
             partial.unlink(missing_ok=True)
@@ -260,11 +258,10 @@ class FileCache:
             entry = self._entries.pop(name, None)
             if entry is not None:
                 self._bytes -= entry.size
-                self._path(name).unlink(missing_ok=True)
+                Path(self._path(name)).unlink(missing_ok=True)
 
-    def _path(self, name: _Name) -> Path:
-        folder = self._files / name.key[:2]
-        return folder / (name.key.replace("/", "-") + (".x" if name.executable else ""))
+    def _path(self, name: _Name) -> str:
+        return f"{self._files}/{name.key[:2]}/{name.key.replace('/', '-')}{'.x' if name.executable else ''}"
 
     def _load(self) -> None:
         """What an earlier run left, oldest use first; half-written files go."""
@@ -294,20 +291,38 @@ class FileCache:
         self._evict()
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """The bytes of `source` as a new file; shared blocks where the file system can (XFS, btrfs)."""
-    with source.open("rb") as reader, target.open("xb") as writer:
-        left = os.fstat(reader.fileno()).st_size
+def copy_file(source: str, target: Path, mode: int) -> None:
+    """The bytes of `source` as a new file; large ones share blocks where the file system can (XFS, btrfs).
+
+    An action may have thousands of small inputs: this makes as few system calls as it can.
+    """
+    reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            while left > 0:
-                copied = os.copy_file_range(reader.fileno(), writer.fileno(), left)
-                if not copied:
-                    break
-                left -= copied
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-                raise
-        while left > 0 and (chunk := os.read(reader.fileno(), 1 << 20)):
-            # os.read follows the offset that copy_file_range moved, so that this goes on where that stopped.
-            writer.write(chunk)
-            left -= len(chunk)
+            left = os.fstat(reader).st_size
+            if left >= LINK_FROM_BYTES:
+                left -= _clone(reader, writer, left)
+            # Follows the offset that the clone moved, so that this goes on where that stopped.
+            while left > 0 and (chunk := os.read(reader, min(left, 1 << 20))):
+                left -= len(chunk)
+                while chunk:
+                    chunk = chunk[os.write(writer, chunk) :]
+            os.fchmod(writer, mode)  # whatever the umask
+            os.utime(writer, (INPUT_MTIME, INPUT_MTIME))
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def _clone(reader: int, writer: int, size: int) -> int:
+    """Bytes copied within the kernel; fewer than `size` where it cannot."""
+    done = 0
+    try:
+        while done < size and (copied := os.copy_file_range(reader, writer, size - done)):
+            done += copied
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+            raise
+    return done

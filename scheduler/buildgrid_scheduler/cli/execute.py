@@ -203,7 +203,7 @@ def _remedy(error: ExecutionFailed, args: argparse.Namespace) -> str:
         error.code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT)
         and args.property
     ):
-        return "; check --property: `buildgrid-scheduler bots` shows what bots offer"
+        return "; check --property against the server's property_set and what the bots were started with"
     return ""
 
 
