@@ -8,7 +8,7 @@ from typing import Any
 
 from buildgrid_scheduler.config import ConfigError, load_config
 from buildgrid_scheduler.core.errors import SchedulerError
-from buildgrid_scheduler.server.app import serve
+from buildgrid_scheduler.server.app import StartError, serve
 from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
 
 
@@ -36,10 +36,7 @@ def run(options: argparse.Namespace) -> int:
         overrides["listen"] = options.listen
     try:
         asyncio.run(serve(load_config(options.config, overrides)))
-    except (ConfigError, SchedulerError, IncompatibleDatabaseError) as error:
+    except (ConfigError, SchedulerError, IncompatibleDatabaseError, StartError, OSError) as error:
         print(f"buildgrid-scheduler serve: {error}", file=sys.stderr)
         return 2
-    except (OSError, RuntimeError) as error:
-        print(f"buildgrid-scheduler serve: cannot start: {error}", file=sys.stderr)
-        return 1
     return 0

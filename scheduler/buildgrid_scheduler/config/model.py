@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/]+):\d{1,5}$")]
+PostgresUrl = Annotated[str, StringConstraints(pattern=r"^postgres(ql)?://")]
 ByteSize = Annotated[int, Field(ge=1024 * 1024)]
 
 
@@ -16,7 +17,7 @@ class _Model(BaseModel):
 class DatabaseConfig(_Model):
     """Where the PostgreSQL is."""
 
-    url: str | None = None
+    url: PostgresUrl | None = None
     """postgresql://USER[:PASSWORD]@HOST:PORT/DATABASE. Unset: DATABASE_URL, else an embedded one in `data`"""
     migrate: bool = True
     """migrate at start; off where `buildgrid-scheduler migrate` does it beforehand"""

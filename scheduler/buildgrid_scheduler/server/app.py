@@ -49,6 +49,10 @@ CONNECTION_AGE = 600.0
 HEALTH_INTERVAL = 0.5
 
 
+class StartError(Exception):
+    """The replica cannot start; the message names the setting and the remedy."""
+
+
 @dataclass(slots=True)
 class Replica:
     """The parts of a running server."""
@@ -151,9 +155,15 @@ async def serve(config: Config) -> None:
     registry = CollectorRegistry()
     monitoring = None
     if config.monitoring.listen is not None:
-        monitoring = Monitoring(
-            config.monitoring.listen, registry, lambda: not_ready[0] if not_ready else None
-        )
+        try:
+            monitoring = Monitoring(
+                config.monitoring.listen, registry, lambda: not_ready[0] if not_ready else None
+            )
+        except OSError as error:
+            raise StartError(
+                f"monitoring.listen: {config.monitoring.listen} cannot be bound: {error.strerror}; "
+                "set another address, or null for none"
+            ) from error
         monitoring.start()
     try:
         if not await database.start(stopping):
@@ -175,18 +185,23 @@ async def _run(
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(STORAGE_THREADS, thread_name_prefix="storage")
     scheduler = build_scheduler(config, database)
+    replica = Replica(config, scheduler, executor)
+    server = grpc.aio.server(options=_options())
+    health = HealthServicer()
+    add_HealthServicer_to_server(health, server)
+    names = replica.add_services(server)
+    reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
+    try:
+        server.add_insecure_port(config.listen)
+    except RuntimeError as error:
+        raise StartError(
+            f"listen: {config.listen} cannot be bound: it is in use, or not an address of this machine; "
+            "choose another with --listen or listen"
+        ) from error
     await loop.run_in_executor(executor, scheduler.start)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     registry.register(EngineCollector(scheduler.engine))
-    server = grpc.aio.server(options=_options())
-    health = HealthServicer()
-    add_HealthServicer_to_server(health, server)
-    replica = Replica(config, scheduler, executor)
-    names = replica.add_services(server)
-    reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
-    if not server.add_insecure_port(config.listen):
-        raise OSError(f"listen: {config.listen} cannot be bound")
     await server.start()
     watcher = asyncio.create_task(_watch_health(database, scheduler, health, names, not_ready))
     log.info("serving on %s, pid %d", config.listen, os.getpid())

@@ -5,9 +5,10 @@ import logging
 import os
 
 import psycopg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from buildgrid_scheduler.config import Config
+from buildgrid_scheduler.core.errors import FailedPrecondition
 from buildgrid_scheduler.store.embedded import EmbeddedPostgres
 from buildgrid_scheduler.store.migrate import database_revision, head_revision, migrate
 from buildgrid_scheduler.store.provider import SqlProvider
@@ -37,7 +38,10 @@ class Database:
         if url is None:
             self._embedded = EmbeddedPostgres((self._config.data / "postgres").absolute())
             url = await asyncio.to_thread(self._embedded.start)
-        self._provider = SqlProvider(url)
+        try:
+            self._provider = SqlProvider(url)
+        except (ValueError, ArgumentError) as error:
+            raise FailedPrecondition(f"database.url or DATABASE_URL: {error}") from error
         retry = FIRST_RETRY
         while not stopping.is_set():
             try:
