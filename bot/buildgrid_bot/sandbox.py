@@ -68,9 +68,10 @@ class Sandbox:
             return Launch(list(arguments), root / working_directory, dict(environment))
         options = [
             *_isolation(network),
-            *system_mounts((*SYSTEM_PATHS, *self.extra_paths)),
+            *system_mounts(SYSTEM_PATHS),
             *("--bind", str(root), BUILD_DIRECTORY),
             *("--bind", str(private_tmp), "/tmp"),  # noqa: S108 - the command's own
+            *system_mounts(self.extra_paths),  # last, because they may lie below /tmp
             *("--chdir", str(Path(BUILD_DIRECTORY, working_directory))),
             "--clearenv",
         ]

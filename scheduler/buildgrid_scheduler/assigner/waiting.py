@@ -58,15 +58,24 @@ class WaitingBots:
         self._work: dict[HashKey, _Waiting] = {}
         self._dirty: set[HashKey] = set()
         self._matches: dict[BotClass, set[str]] = {}
+        self._asking: set[str] = set()
+        self._missed: set[str] = set()
 
     # --- held calls
 
+    def asking(self, sessions: Iterable[str]) -> None:
+        """A batch begins that asks for these sessions: `hold` will know what `take` missed meanwhile."""
+        with self._lock:
+            self._asking = set(sessions)
+            self._missed = set()
+
     def hold(self, call: HeldCall) -> HeldCall | None:
-        """Hold a call. Returns the call that is to be answered at once: an older one of the session, or
-        `call` itself when it does not want to be held any more.
+        """Hold a call. Returns the call that is to be dealt with at once: an older one of the session, or
+        `call` itself when it does not want to be held any more, or was to be taken while it was asked for.
         """
         with self._lock:
-            if not call.hold or call.offer is None:
+            if not call.hold or call.offer is None or call.session_name in self._missed:
+                self._missed.discard(call.session_name)
                 return call
             older = self._remove(call.session_name)
             self._held[call.session_name] = call
@@ -85,7 +94,13 @@ class WaitingBots:
     def take(self, sessions: Iterable[str]) -> list[HeldCall]:
         """The held calls of these sessions, which are no longer held."""
         with self._lock:
-            return [call for name in sessions if (call := self._remove(name)) is not None]
+            taken = []
+            for name in sessions:
+                if (call := self._remove(name)) is not None:
+                    taken.append(call)
+                elif name in self._asking:
+                    self._missed.add(name)
+            return taken
 
     def take_all(self) -> list[HeldCall]:
         """All held calls, for a shutdown."""
@@ -127,6 +142,17 @@ class WaitingBots:
                     work.count, work.exact, work.heard = 1, False, 1
                 self._dirty.add(key)
             return bool(self._held and self._dirty)
+
+    @property
+    def unplanned(self) -> bool:
+        """Whether calls are held, and `plan` has not looked yet at some of the work that is known."""
+        with self._lock:
+            return bool(self._held and self._dirty)
+
+    def plan_again(self) -> None:
+        """What was planned came to nothing: let the next `plan` look at all work that is known."""
+        with self._lock:
+            self._dirty.update(self._work)
 
     def _add(self, key: HashKey, requires: Offer) -> _Waiting:
         self._dirty.add(key)

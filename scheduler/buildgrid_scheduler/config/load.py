@@ -20,10 +20,10 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
     values: Any = {}
     if path is not None:
         try:
-            values = yaml.safe_load(path.read_text()) or {}
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: is not YAML: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: must be a mapping of fields, is a {type(values).__name__}")

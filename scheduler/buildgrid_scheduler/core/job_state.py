@@ -1,5 +1,6 @@
 """What clients are told of a job, and the messages that tell it. Pure."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import cast
@@ -7,6 +8,7 @@ from typing import cast
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb2
 from google.longrunning.operations_proto_pb2 import Operation
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 
 from buildgrid_scheduler.core.instance import qualified
@@ -69,7 +71,10 @@ def operation_message(instance: str, name: str, state: JobState, *, cancelled: b
         stderr_stream_name=state.stderr_stream_name,
     )
     if state.partial_metadata:
-        metadata.partial_execution_metadata.MergeFromString(state.partial_metadata)
+        with suppress(DecodeError):  # it is as the bot sent it
+            metadata.partial_execution_metadata.CopyFrom(
+                re_pb2.ExecutedActionMetadata.FromString(state.partial_metadata)
+            )
     operation = Operation(
         name=qualified(instance, name),
         metadata=Any(type_url=METADATA_TYPE, value=metadata.SerializeToString()),

@@ -6,6 +6,7 @@ what is rare, the reader what is only read. Both doors, coroutines and threads, 
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -25,7 +26,6 @@ from buildgrid_scheduler.engine.items import (
     Enqueued,
     LoadedOperation,
     LoadOperation,
-    LookUpResult,
     NewJob,
     Nudge,
     ReadItem,
@@ -76,6 +76,8 @@ class Engine:
         self.peers = True
         """whether other replicas listen; the notifier knows better after its first look"""
         self.sessions = SessionTransactions(self.policy, self.settings.keepalive, self.settings.store_results)
+        self.leaving = False
+        """this replica stops: nobody is to wait here any more"""
         self.after_completion: Callable[[Sequence[tuple[str, str, bytes]]], None] | None = None
         """called with (instance, digest, ActionResult) of cacheable results when the cache is elsewhere"""
         self._write_db = HotConnection(provider, "writer")
@@ -100,17 +102,22 @@ class Engine:
         self.send_elsewhere()
         for batcher in (self._writer, self._errands, self._reader):
             batcher.stop()
+        self.send_elsewhere()  # what was on its way to be held
         for connection in (self._write_db, self._errand_db, self._read_db):
             connection.close()
 
     def send_elsewhere(self) -> None:
         """Send bots and clients that wait here to another replica."""
+        self.leaving = True
         delivery = Delivery()
         self.watches.close_all(delivery)
+        self._hold_no_more(delivery)
+        delivery.flush()
+
+    def _hold_no_more(self, delivery: Delivery) -> None:
         for call in self.waiting.take_all():
             if isinstance(call, Synchronize):
                 delivery.settle(call.ticket, Unavailable("this replica is shutting down; try another"))
-        delivery.flush()
 
     def batch_counts(self) -> dict[str, BatchCounts]:
         """What the threads have done so far, by kind."""
@@ -130,7 +137,7 @@ class Engine:
         """Hand an item to the thread that does it; the result arrives at its ticket."""
         if isinstance(item, Call):
             self._errands.submit(item)
-        elif isinstance(item, LoadOperation | LookUpResult):
+        elif isinstance(item, LoadOperation):
             self._reader.submit(item)
         else:
             self._writer.submit(item)
@@ -138,7 +145,11 @@ class Engine:
     async def enqueue(self, item: Enqueue) -> Enqueued:
         """Make an operation; see Enqueue."""
         self.submit(item)
-        result: Enqueued = await _awaitable(item.ticket)
+        try:
+            result: Enqueued = await _awaitable(item.ticket)
+        except asyncio.CancelledError:
+            item.ticket.abandon()
+            raise
         return result
 
     async def synchronize(self, item: Synchronize, *, hold: float = 0) -> Synchronized:
@@ -150,16 +161,16 @@ class Engine:
             if hold > 0:
                 await asyncio.wait((future,), timeout=hold)
                 if not future.done() and self.waiting.release(item):
-                    item.woken = True
-                    self.submit(item)
-            result: Synchronized = await future
-            return result
+                    self._ask_again(item)
+            # A wait, not the future itself, is what a cancellation hits: a claim may be on its way to it.
+            await asyncio.wait((future,))
         except asyncio.CancelledError:
             item.ticket.abandon()
             self.waiting.release(item)
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._undo_claims(item, future.result().leases)
+            future.add_done_callback(lambda late: self._undo_late(item, late))
             raise
+        result: Synchronized = future.result()
+        return result
 
     async def call(self, transaction: Callable[[Statements, datetime, Effects], R]) -> R:
         """Run a rare transaction."""
@@ -173,13 +184,6 @@ class Engine:
         item = LoadOperation(self.ticket(), operation_name)
         self.submit(item)
         result: LoadedOperation | None = await _awaitable(item.ticket)
-        return result
-
-    async def look_up(self, instance: str, action_digest: str) -> bytes | None:
-        """Read the action cache: a serialized ActionResult."""
-        item = LookUpResult(self.ticket(), instance, action_digest)
-        self.submit(item)
-        result: bytes | None = await _awaitable(item.ticket)
         return result
 
     # --- what others tell
@@ -198,8 +202,13 @@ class Engine:
         """These sessions have something to be told: ask again for their held calls."""
         for call in self.waiting.take(sessions):
             if isinstance(call, Synchronize):
-                call.woken = True
-                self._writer.submit(call)
+                self._ask_again(call)
+
+    def _ask_again(self, call: Synchronize) -> None:
+        """Submit a call that was held, with the patience of a new one."""
+        call.woken = True
+        call.submitted = time.monotonic()
+        self._writer.submit(call)
 
     def jobs_changed(self, jobs: Sequence[str] | None) -> None:
         """These jobs changed, says another replica; None: any may have."""
@@ -219,9 +228,11 @@ class Engine:
         ]
         woken = [call for call in self.waiting.plan(arriving) if isinstance(call, Synchronize)]
         here = {call.session_name for call in calls}
+        replaced = [call for call in woken if call.session_name in here]
         calls += [call for call in woken if call.session_name not in here]
         if not enqueues and not calls:
             return
+        self.waiting.asking(call.session_name for call in calls)
         work = Round(
             enqueues, calls, LeaseChanges(self.clock(), self.policy), self.settings, self._known.requires_of
         )
@@ -230,13 +241,22 @@ class Engine:
             self._known.write_missing(db, enqueues)
             work.run(db, self.waiting, self._notify if self.peers else None)
 
+        # From before the commit on: another replica may hand the job out before this one looks again.
+        for item in enqueues:
+            self._follow(item, item.job.name)
         try:
             self._write_db.transaction(body)
         except BaseException:
+            for item in enqueues:
+                item.tried = True
+                self._unfollow(item)
             for call in woken:
                 self._hold(call, delivery)
+            self.waiting.plan_again()
             raise
         self._known.committed(enqueues)
+        for call in replaced:
+            delivery.settle(call.ticket, _taken_over())
         self._conclude(work, delivery)
 
     def _conclude(self, work: Round, delivery: Delivery) -> None:
@@ -254,7 +274,7 @@ class Engine:
         for claim in work.claims:
             again |= self.waiting.settle(
                 claim.instance,
-                asked=len(claim.slots),
+                asked=claim.chosen if claim.blind else len(claim.slots),
                 chosen=claim.chosen,
                 got=claim.got,
                 marks=claim.marks,
@@ -262,21 +282,34 @@ class Engine:
         requeued = [(lease.instance, lease.requirement_hash) for lease, _ in work.changes.requeued]
         self.tell_arrivals(requeued)
         for item, enqueued in work.enqueued:
-            if item.watch is not None:
-                self.watches.add(enqueued.job_name, item.watch)
+            if enqueued.job_name != item.job.name or item.ticket.abandoned:
+                self._unfollow(item)
+            if item.watch is not None and enqueued.cached is None and not item.ticket.abandoned:
+                self._follow(item, enqueued.job_name)
                 delivery.call(item.watch.loop, item.watch.push, self._state_now(work, enqueued))
             delivery.settle(item.ticket, enqueued)
         if work.batch is not None:
             for item in work.batch.items:
                 if item.operation_name in work.batch.refused:
+                    self._unfollow(item)
                     delivery.settle(item.ticket, work.batch.refused[item.operation_name])
         for job, state in work.effects.states.items():
             self.watches.publish(job, state, delivery)
         for outcome in work.outcomes:
             self._answer(work, outcome, delivery)
         self.poke(work.effects.sessions)
-        if again:
+        # Calls that are held only now were not seen by whoever told of an arrival meanwhile.
+        if again or self.waiting.unplanned:
             self.nudge()
+
+    def _follow(self, item: Enqueue, job_name: str) -> None:
+        if item.watch is not None:
+            self.watches.add(job_name, item.watch)
+
+    def _unfollow(self, item: Enqueue) -> None:
+        """The job is another, or there is none, or nobody is interested any more."""
+        if item.watch is not None:
+            self.watches.discard(item.job.name, item.watch)
 
     @staticmethod
     def _state_now(work: Round, enqueued: Enqueued) -> Any:
@@ -292,9 +325,9 @@ class Engine:
             return
         news = [t for t in outcome.tells if not _is_old(t, item)]
         if item.ticket.abandoned:
-            self._undo_claims(item, outcome.tells)
+            self._undo_claims(item, Synchronized(tuple(outcome.tells), work.expires_at))
             return
-        if item.hold and not news and outcome.free_slots > 0 and not outcome.retried:
+        if item.hold and not news and outcome.free_slots > 0 and not outcome.at_once:
             self._hold(item, delivery)
             return
         delivery.settle(item.ticket, Synchronized(tuple(outcome.tells), work.expires_at))
@@ -303,16 +336,22 @@ class Engine:
         """Hold the call; whatever it replaces is answered."""
         other: HeldCall | None = self.waiting.hold(item)
         if other is item:
-            item.woken = True
-            self._writer.submit(item)
+            self._ask_again(item)
         elif isinstance(other, Synchronize):
-            delivery.settle(other.ticket, Unavailable("a later call of the same session took over"))
+            delivery.settle(other.ticket, _taken_over())
+        if self.leaving:
+            self._hold_no_more(delivery)
 
-    def _undo_claims(self, item: Synchronize, tells: Sequence[Tell]) -> None:
-        jobs = [t.job_name for t in tells if t.action is not None and t.job_name not in item.reports]
+    def _undo_claims(self, item: Synchronize, unheard: Synchronized) -> None:
+        jobs = [t.job_name for t in unheard.leases if t.action is not None and t.job_name not in item.reports]
         if jobs:
             log.info("bot %s hung up before it was told of its lease; the job waits again", item.bot_id)
-            self.submit(Call(Ticket(), self.sessions.hand_back(item.session_name, jobs)))
+            self.submit(Call(Ticket(), self.sessions.hand_back(item.session_name, jobs, unheard.expires_at)))
+
+    def _undo_late(self, item: Synchronize, late: "asyncio.Future[Synchronized]") -> None:
+        """An answer that came when nobody waited for it any more."""
+        if not late.cancelled() and late.exception() is None:
+            self._undo_claims(item, late.result())
 
     def _run_errand(self, batch: Sequence[Call[Any]], delivery: Delivery) -> None:
         for item in batch:
@@ -363,6 +402,10 @@ class Engine:
         )
         if payloads:
             db.execute(sql.NOTIFY, (CHANNEL, payloads))
+
+
+def _taken_over() -> Unavailable:
+    return Unavailable("a later call of the same session took over")
 
 
 def _session_of(item: WriteItem) -> str | None:

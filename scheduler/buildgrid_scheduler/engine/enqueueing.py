@@ -33,13 +33,15 @@ class EnqueueBatch:
 
     def __post_init__(self) -> None:
         first: dict[tuple[str, str], NewJob] = {}
-        for item in self.items:
+        # Jobs that are to run lead those born complete: who refuses cached results gets none by sharing.
+        for item in sorted(self.items, key=lambda item: item.job.response is not None):
             job = item.job
             leader = job
             if _shareable(job):
                 leader = first.setdefault((job.instance, job.action_digest), job)
                 if leader is not job:
                     leader.priority = min(leader.priority, job.priority)
+                    leader.look_up &= job.look_up  # who refuses cached results has it run; others share
             self.leaders[leader.name] = leader
             self.leader_of[item.operation_name] = leader.name
 
@@ -98,6 +100,7 @@ class EnqueueBatch:
                 "command": [j.command for j in jobs],
                 "response": [j.response for j in jobs],
                 "status": [None if j.response is None else code_pb2.OK for j in jobs],
+                "look_up": [j.look_up for j in jobs],
                 "op_name": [i.operation_name for i in operations],
                 "op_leader": [self.leader_of[i.operation_name] for i in operations],
                 "op_metadata": [i.request_metadata[0] if i.request_metadata else None for i in operations],
@@ -117,13 +120,18 @@ class EnqueueBatch:
 
     def results(self, rows: Sequence[Row]) -> tuple[list[tuple[Enqueue, Enqueued]], list[NewJob]]:
         """What each operation came to, and the jobs that began to wait."""
-        home = {name: home for name, home, _ in rows}
-        made = {name for name, _, made in rows if made}
+        home = {name: home for name, home, _, _ in rows}
+        made = {name for name, _, made, _ in rows if made}
+        cached = {name: result for name, _, _, result in rows if result is not None}
         outcomes: list[tuple[Enqueue, Enqueued]] = []
         for item in self.items:
             if item.operation_name in self.refused:
                 continue
             leader = self.leader_of[item.operation_name]
+            if leader in cached:
+                hit = Enqueued(item.operation_name, "", False, None, cached[leader])
+                outcomes.append((item, hit))
+                continue
             job = self.leaders[leader]
             state: JobState | None = None
             if leader in made:

@@ -49,6 +49,8 @@ class NewJob:
     """a serialized ExecuteResponse: the job is born complete"""
     share: bool = True
     """whether a running job of the same action may be taken instead"""
+    look_up: bool = False
+    """whether to ask the action cache first, where that is in the same database"""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,8 @@ class Enqueue:
     client_identity_id: int | None = None
     watch: Watch | None = None
     """is told of every change of the job from the moment that the operation exists"""
+    tried: bool = False
+    """a transaction with it failed, or seemed to: the operation may be there"""
     submitted: float = field(default_factory=time.monotonic)
 
 
@@ -74,6 +78,8 @@ class Enqueued:
     job_name: str
     shared: bool
     state: JobState | None
+    cached: bytes | None = None
+    """a serialized ActionResult from the action cache: nothing was enqueued, see whether it can be used"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +173,4 @@ class LoadedOperation:
     state: JobState
 
 
-@dataclass(slots=True)
-class LookUpResult:
-    """Read the action cache."""
-
-    ticket: Ticket[bytes | None]
-    instance: str
-    action_digest: str
-    submitted: float = field(default_factory=time.monotonic)
-
-
-ReadItem = LoadOperation | LookUpResult
+ReadItem = LoadOperation

@@ -96,7 +96,10 @@ class LeaseChanges:
         self.end(lease, outcome, bot_id)
 
     def hand_back(self, lease: LeaseRow) -> None:
-        """The job waits again as if it had never been handed out."""
+        """The job waits again as if it had never been handed out; not if it was cancelled meanwhile."""
+        if lease.state is LeaseState.CANCELLED:
+            self.freed.append(lease.job_name)
+            return
         self.requeued.append((lease, Tries(lease.n_tries, lease.n_infra_tries)))
 
     def write(self, db: Statements, *, store_results: bool) -> None:

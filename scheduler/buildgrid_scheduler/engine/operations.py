@@ -19,7 +19,7 @@ _LOCK_FLIGHT = """
 SELECT job_name FROM in_flight WHERE instance_name = %s AND action_digest = %s FOR UPDATE
 """
 _LOCK_QUEUE = "SELECT job_name FROM queue WHERE job_name = %s FOR UPDATE"
-_LOCK_LEASE = "SELECT session_name, state FROM leases WHERE job_name = %s FOR UPDATE"
+_LOCK_LEASE = "SELECT session_name FROM leases WHERE job_name = %s FOR UPDATE"
 _LOCK_JOB = "SELECT completed_at IS NOT NULL FROM jobs WHERE name = %s FOR UPDATE"
 _CANCEL_OPERATION = "UPDATE operations SET cancelled = true WHERE name = %s"
 _OTHERS = "SELECT EXISTS (SELECT 1 FROM operations WHERE job_name = %s AND NOT cancelled AND name <> %s)"
@@ -27,7 +27,7 @@ _CANCEL_JOB = """
 UPDATE jobs SET cancelled = true, completed_at = %s, status_code = %s, response = %s WHERE name = %s
 """
 _LEAVE_QUEUE = "DELETE FROM queue WHERE job_name = %s"
-_CANCEL_LEASE = "UPDATE leases SET state = %s WHERE job_name = %s"
+_CANCEL_LEASE = "UPDATE leases SET state = %s WHERE job_name = %s RETURNING session_name"
 _LEAVE_FLIGHT = "DELETE FROM in_flight WHERE instance_name = %s AND action_digest = %s AND job_name = %s"
 
 _JOB = "SELECT cancelled FROM jobs WHERE instance_name = %s AND name = %s FOR SHARE"
@@ -58,7 +58,7 @@ def cancel(instance: str, operation: str) -> Callable[[Statements, datetime, Eff
         # Whoever shares this job has to hold the in_flight row: none can join while we count.
         db.rows(_LOCK_FLIGHT, (instance, digest))
         db.rows(_LOCK_QUEUE, (job,))
-        leases = db.rows(_LOCK_LEASE, (job,))
+        db.rows(_LOCK_LEASE, (job,))
         if db.rows(_LOCK_JOB, (job,))[0][0]:
             return
         db.execute(_CANCEL_OPERATION, (operation,))
@@ -67,11 +67,12 @@ def cancel(instance: str, operation: str) -> Callable[[Statements, datetime, Eff
             return
         response = cancelled_response()
         db.execute(_CANCEL_JOB, (now, code_pb2.CANCELLED, response, job))
+        # Between the locks above the job may have been requeued, and leased anew. From the lock on the job
+        # it can not be requeued; a claim of it ends before the first of these statements or never begins.
         db.execute(_LEAVE_QUEUE, (job,))
+        leases = db.rows(_CANCEL_LEASE, (int(LeaseState.CANCELLED), job))
+        effects.sessions.update(session for (session,) in leases)
         db.execute(_LEAVE_FLIGHT, (instance, digest, job))
-        for session, _ in leases:
-            db.execute(_CANCEL_LEASE, (int(LeaseState.CANCELLED), job))
-            effects.sessions.add(session)
         effects.states[job] = JobState(Stage.COMPLETED, digest, response)
 
     return transaction

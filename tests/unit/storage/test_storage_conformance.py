@@ -12,6 +12,7 @@ from buildgrid_scheduler.core.errors import InvalidArgument, OutOfRange
 from buildgrid_scheduler.storage.abc import MAX_CHUNK_BYTES, StorageABC
 from buildgrid_scheduler.storage.disk import DiskStorage
 from buildgrid_scheduler.storage.memory import MemoryStorage
+from buildgrid_scheduler.storage.recent import RecentStorage
 
 BLOB = b"a blob of some bytes"
 DIGEST = digest_of(BLOB)
@@ -19,11 +20,12 @@ EMPTY = digest_of(b"")
 LARGE = os.urandom(2 * MAX_CHUNK_BYTES + 17)
 
 
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture(params=["memory", "disk", "recent"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StorageABC]:
     implementations: dict[str, Callable[[], StorageABC]] = {
         "memory": MemoryStorage,
         "disk": lambda: DiskStorage(tmp_path / "cas", max_bytes=64 * 1024 * 1024),
+        "recent": lambda: RecentStorage(DiskStorage(tmp_path / "cas", max_bytes=64 * 1024 * 1024)),
     }
     storage = implementations[request.param]()
     storage.start()

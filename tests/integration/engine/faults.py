@@ -1,0 +1,113 @@
+"""What goes wrong between an engine and its database, at a place and time that a test chooses."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from buildgrid_scheduler.store.hot_connection import DatabaseBusyError, HotConnection, Statements
+
+WRITER, ERRANDS = "engine-writer", "engine-errands"
+_PATIENCE = 30
+
+
+class Gate:
+    """Where a thread of the engine stops."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Event()
+        self._open = threading.Event()
+
+    def stand(self) -> None:
+        """Called by the thread."""
+        self._reached.set()
+        assert self._open.wait(_PATIENCE), "nobody opened the gate"
+
+    def wait_until_reached(self) -> None:
+        """Wait for the thread."""
+        assert self._reached.wait(_PATIENCE), "the thread does not come"
+
+    def open(self) -> None:
+        """Let the thread go on."""
+        self._open.set()
+
+
+@contextmanager
+def stopped_after_commit(monkeypatch: pytest.MonkeyPatch, thread: str = WRITER) -> Iterator[Gate]:
+    """The first such thread stops after its commit, until the gate is opened or the block ends."""
+    with _instead_of_transaction(monkeypatch) as (real, use):
+        gate = Gate()
+        came: list[int] = []
+
+        def transaction(connection: HotConnection, body: Callable[[Statements], Any]) -> Any:
+            outcome = real(connection, body)
+            if threading.current_thread().name == thread and not came:
+                came.append(threading.get_ident())
+                gate.stand()
+            return outcome
+
+        use(transaction)
+        try:
+            yield gate
+        finally:
+            gate.open()
+
+
+@contextmanager
+def first_commit_unheard(monkeypatch: pytest.MonkeyPatch, thread: str = WRITER) -> Iterator[None]:
+    """The connection is lost after the first commit and before its answer: nobody knows how it went."""
+    yield from _first_fails(monkeypatch, thread, committed=True)
+
+
+@contextmanager
+def first_transaction_rolled_back(monkeypatch: pytest.MonkeyPatch, thread: str = WRITER) -> Iterator[None]:
+    """The database chose the first transaction as the victim of a deadlock."""
+    yield from _first_fails(monkeypatch, thread, committed=False)
+
+
+def _first_fails(monkeypatch: pytest.MonkeyPatch, thread: str, *, committed: bool) -> Iterator[None]:
+    with _instead_of_transaction(monkeypatch) as (real, use):
+        failed: list[str] = []
+
+        def transaction(connection: HotConnection, body: Callable[[Statements], Any]) -> Any:
+            if threading.current_thread().name != thread or failed:
+                return real(connection, body)
+            failed.append("once")
+
+            def lose(db: Statements) -> Any:
+                body(db)
+                raise DatabaseBusyError("it was the victim", 0.0)
+
+            if committed:
+                real(connection, body)
+                raise DatabaseBusyError("the connection is lost", 0.0)
+            return real(connection, lose)
+
+        use(transaction)
+        yield
+        assert failed, "nothing was run"
+
+
+@contextmanager
+def _instead_of_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[tuple[Callable[..., Any], Callable[[Any], None]]]:
+    with monkeypatch.context() as patch:
+        yield HotConnection.transaction, lambda new: patch.setattr(HotConnection, "transaction", new)
+
+
+class Interrupted(Statements):
+    """Statements of a transaction; before the first that holds `words`, somebody else acts."""
+
+    __slots__ = ("_acts",)
+
+    def __init__(self, db: Statements, acts: dict[str, Callable[[], object]]) -> None:
+        super().__init__(db._connection)
+        self._acts = acts
+
+    def execute(self, statement: str, parameters: Any = None) -> Any:
+        """As Statements."""
+        for words in [w for w in self._acts if w in statement]:
+            self._acts.pop(words)()
+        return super().execute(statement, parameters)
