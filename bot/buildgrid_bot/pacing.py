@@ -12,6 +12,11 @@ _FIRST_PATIENCE = 0.01
 _LONGEST_PATIENCE = 2.0
 
 
+def heartbeat_within(lifetime: float, heartbeat: float = HEARTBEAT) -> float:
+    """How often a full bot calls whose session ends in `lifetime` seconds: three times in that, at least."""
+    return max(0.5, min(heartbeat, lifetime / 3))
+
+
 def pause_after_answer(
     *, full: bool, new_work: bool, empty_answers: int, heartbeat: float = HEARTBEAT, settle: float = SETTLE
 ) -> float:

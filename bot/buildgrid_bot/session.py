@@ -17,7 +17,7 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2_grpc import
 from google.rpc.status_pb2 import Status
 
 from buildgrid_bot.action import Outcome
-from buildgrid_bot.pacing import AT_ONCE, HEARTBEAT, patience, pause_after_answer
+from buildgrid_bot.pacing import AT_ONCE, HEARTBEAT, heartbeat_within, patience, pause_after_answer
 from buildgrid_bot.session_state import HeldLeases, Orders, Report
 
 _log = logging.getLogger(__name__)
@@ -124,13 +124,14 @@ class BotSession:
     async def _converse(self, report: Report, answer: bots_pb2.BotSession) -> bool:
         """Updates until the bot may leave (True) or the session is gone (False)."""
         empty_answers = interrupted = 0
+        heartbeat = self._heartbeat_after(answer)
         orders = self._take_in(report, answer.leases)
         while True:
             pause = pause_after_answer(
                 full=self._held.full,
                 new_work=bool(orders.start),
                 empty_answers=empty_answers,
-                heartbeat=self._heartbeat,
+                heartbeat=heartbeat,
             )
             if not self._leaving or report.status == self._status:
                 await self._pause(pause)
@@ -152,11 +153,17 @@ class BotSession:
                 continue
             self._recovered()
             interrupted = 0
+            heartbeat = self._heartbeat_after(update)
             orders = self._take_in(report, update.leases)
             quick = time.monotonic() - began < AT_ONCE
             empty_answers = empty_answers + 1 if quick and not orders.start and not orders.stop else 0
             if self._leaving and report.status == self._status and not self._held.count:
                 return True
+
+    def _heartbeat_after(self, answer: bots_pb2.BotSession) -> float:
+        if not answer.HasField("expire_time"):
+            return self._heartbeat
+        return heartbeat_within(answer.expire_time.seconds - time.time(), self._heartbeat)
 
     async def _update(self, report: Report, patience_seconds: float) -> bots_pb2.BotSession | None:
         request = bots_pb2.UpdateBotSessionRequest(

@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from enum import IntEnum
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -21,12 +22,13 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import Leas
 from google.longrunning.operations_proto_pb2 import Operation
 from google.protobuf.any_pb2 import Any as AnyMessage
 from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from buildgrid_scheduler.core.attempts import RETRYABLE_STATUS_CODES, AttemptLimits
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.clock import Clock, utc_now
 from buildgrid_scheduler.core.completion import CompletionPolicy
-from buildgrid_scheduler.core.errors import Unavailable
+from buildgrid_scheduler.core.errors import InvalidArgument, Unavailable
 from buildgrid_scheduler.core.instance import current_instance
 from buildgrid_scheduler.core.job_state import ACTION_TYPE, operation_message
 from buildgrid_scheduler.core.lease_transition import LeaseState
@@ -65,6 +67,7 @@ from buildgrid_scheduler.timers.session_expiry import SessionExpiryTimer
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
+E = TypeVar("E", bound=IntEnum)
 
 
 class Scheduler:
@@ -111,7 +114,6 @@ class Scheduler:
         own_cache = isinstance(action_cache, PostgresActionCache) and action_cache.provider is sql_provider
         self.engine = Engine(
             sql_provider,
-            read_provider=sql_ro_provider,
             policy=CompletionPolicy(
                 AttemptLimits(max_job_attempts, max_infra_attempts), cache_failed_actions, action_browser_url
             ),
@@ -255,7 +257,8 @@ class Scheduler:
     def add_bot_entry(self, *, bot_session_id: str, bot_session_status: int) -> str:
         """Open a session for the bot with this `bot_id`, closing its old one; returns the session's name."""
         name = str(uuid.uuid4())
-        session = NewSession(name, current_instance(), bot_session_id, BotStatus(bot_session_status))
+        status = _known(BotStatus, bot_session_status)
+        session = NewSession(name, current_instance(), bot_session_id, status)
         self._call(self.engine.sessions.open(session))
         return name
 
@@ -283,14 +286,14 @@ class Scheduler:
         if session_lease is not None:
             partial = (partial_execution_metadata or {}).get(session_lease.id)
             reports[session_lease.id] = Report(
-                state=LeaseState(session_lease.state),
+                state=_known(LeaseState, session_lease.state),
                 status_code=session_lease.status.code,
                 status_message=session_lease.status.message,
                 status_details=tuple(session_lease.status.details),
                 result=session_lease.result.value if session_lease.HasField("result") else None,
                 partial_metadata=partial.SerializeToString() if partial is not None else None,
             )
-        result = self._synchronize(bot_name, bot_id, BotStatus(bot_status), reports)
+        result = self._synchronize(bot_name, bot_id, _known(BotStatus, bot_status), reports)
         for tell in result.leases:
             lease = Lease(id=tell.job_name)
             if session_lease is not None and session_lease.id == tell.job_name:
@@ -334,8 +337,11 @@ class Scheduler:
             .where(BotEntry.instance_name == current_instance())
             .group_by(BotEntry.status)
         )
-        with self._read_provider.session() as session:
-            counts: dict[int, int] = {row[0]: row[1] for row in session.execute(query)}
+        try:
+            with self._read_provider.session() as session:
+                counts: dict[int, int] = {row[0]: row[1] for row in session.execute(query)}
+        except DBAPIError as error:
+            raise Unavailable("the database cannot be reached; try again") from error
         return {status: counts.get(int(status), 0) for status in BotStatus}
 
     def _call(self, transaction: Callable[[Statements, datetime, Effects], R]) -> R:
@@ -356,3 +362,11 @@ class Scheduler:
                 self.action_cache.update_many(instance, entries)
             except Exception as error:  # noqa: BLE001 - a refusing or failing cache never fails the job
                 log.warning("the action cache did not take %d results: %s", len(entries), error)
+
+
+def _known(kind: type[E], number: int) -> E:
+    """A number of the protocol, as what it stands for."""
+    try:
+        return kind(number)
+    except ValueError as error:
+        raise InvalidArgument(f"{number} is not a {kind.__name__}") from error

@@ -140,6 +140,9 @@ class WaitingBots:
                 if key not in self._work:
                     work = self._add(key, arrival.requires)
                     work.count, work.exact, work.heard = 1, False, 1
+                else:
+                    work = self._work[key]
+                    work.count, work.exact = max(work.count, 1), False
                 self._dirty.add(key)
             return bool(self._held and self._dirty)
 

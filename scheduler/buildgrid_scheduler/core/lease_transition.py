@@ -20,10 +20,10 @@ One lease (`transition`):
 | any other pair | | CLOSE |
 
 A session (`reconcile`) applies that by lease id. With a capacity of 1, a lease id that the database does
-not have beside one that it has is a mismatch and closes the session; unless it is the COMPLETED report
-of an attempt that this session has completed before, which is dropped. With a capacity above 1 nothing
-closes the session for the sake of one lease: CLOSE of a known lease becomes REQUEUE of it alone, an
-unknown lease is told CANCELLED, an unknown COMPLETED one is dropped.
+not have beside one that it has is a mismatch and closes the session. A lease that this session has let go
+of before, as COMPLETED or CANCELLED, may be reported so again: that is accepted. With a capacity above 1
+nothing closes the session for the sake of one lease: CLOSE of a known lease becomes REQUEUE of it alone,
+an unknown lease is told CANCELLED, an unknown COMPLETED one is dropped.
 """
 
 from collections.abc import Collection, Mapping
@@ -111,8 +111,11 @@ def reconcile(
     verdict: dict[str, Transition] = {}
     for job in {**held, **reported}:
         said, has = reported.get(job), held.get(job)
+        if has is None and said in (_D, _C) and job in completed_before:
+            verdict[job] = Transition.ACCEPT
+            continue
         step = transition(said, has, status)
-        if has is None and capacity == 1 and held and not (said is _D and job in completed_before):
+        if has is None and capacity == 1 and held:
             return Verdict(closed=f"lease {job} is reported, lease {next(iter(held))} is held")
         if step is Transition.CLOSE:
             if capacity == 1:

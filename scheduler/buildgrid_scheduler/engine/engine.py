@@ -6,19 +6,19 @@ what is rare, the reader what is only read. Both doors, coroutines and threads, 
 
 import asyncio
 import logging
-import time
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from buildgrid_scheduler.assigner.waiting import Arrival, HeldCall, WaitingBots
+from buildgrid_scheduler.assigner.waiting import Arrival, WaitingBots
 from buildgrid_scheduler.core.clock import Clock, utc_now
 from buildgrid_scheduler.core.completion import CompletionPolicy
-from buildgrid_scheduler.core.errors import Unavailable
 from buildgrid_scheduler.core.requirements import Offer, pairs
 from buildgrid_scheduler.engine.batcher import BatchCounts, Batcher
 from buildgrid_scheduler.engine.enqueueing import EnqueueBatch
+from buildgrid_scheduler.engine.held_calls import HeldCalls
 from buildgrid_scheduler.engine.items import (
     Call,
     Effects,
@@ -31,7 +31,6 @@ from buildgrid_scheduler.engine.items import (
     ReadItem,
     Synchronize,
     Synchronized,
-    Tell,
     WriteItem,
 )
 from buildgrid_scheduler.engine.known import KnownRows
@@ -39,17 +38,17 @@ from buildgrid_scheduler.engine.lease_ends import LeaseChanges
 from buildgrid_scheduler.engine.reading import read_batch
 from buildgrid_scheduler.engine.round import Round, RoundSettings
 from buildgrid_scheduler.engine.sessions import SessionTransactions
-from buildgrid_scheduler.engine.synchronizing import SessionOutcome
 from buildgrid_scheduler.notifier.delivery import Delivery, Ticket
 from buildgrid_scheduler.notifier.messages import CHANNEL, encode
 from buildgrid_scheduler.notifier.watches import Watches
 from buildgrid_scheduler.store import statements as sql
-from buildgrid_scheduler.store.hot_connection import HotConnection, Statements
+from buildgrid_scheduler.store.hot_connection import DatabaseBusyError, HotConnection, Statements
 from buildgrid_scheduler.store.provider import SqlProvider
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
 NO_TICKET: Ticket[Any] = Ticket()
+CONTENDED_PAUSE = 0.01  # seconds until a claim that others were faster at is tried again
 
 
 class Engine:
@@ -59,7 +58,6 @@ class Engine:
         self,
         provider: SqlProvider,
         *,
-        read_provider: SqlProvider | None = None,
         policy: CompletionPolicy | None = None,
         settings: RoundSettings | None = None,
         requires: Callable[[Mapping[str, list[str]]], Offer] = pairs,
@@ -82,8 +80,11 @@ class Engine:
         """called with (instance, digest, ActionResult) of cacheable results when the cache is elsewhere"""
         self._write_db = HotConnection(provider, "writer")
         self._errand_db = HotConnection(provider, "errands")
-        self._read_db = HotConnection(read_provider or provider, "reader")
+        self._read_db = HotConnection(provider, "reader")
+        self.held = HeldCalls(self.waiting, self.sessions, self.submit)
         self._known = KnownRows(requires)
+        self._unsure = False
+        """a transaction may have been committed whose effects were not told here"""
         self._writer: Batcher[WriteItem] = Batcher(
             "engine-writer", self._write_batch, patience=patience, exclusive=_session_of
         )
@@ -111,13 +112,8 @@ class Engine:
         self.leaving = True
         delivery = Delivery()
         self.watches.close_all(delivery)
-        self._hold_no_more(delivery)
+        self.held.send_elsewhere(delivery)
         delivery.flush()
-
-    def _hold_no_more(self, delivery: Delivery) -> None:
-        for call in self.waiting.take_all():
-            if isinstance(call, Synchronize):
-                delivery.settle(call.ticket, Unavailable("this replica is shutting down; try another"))
 
     def batch_counts(self) -> dict[str, BatchCounts]:
         """What the threads have done so far, by kind."""
@@ -149,6 +145,8 @@ class Engine:
             result: Enqueued = await _awaitable(item.ticket)
         except asyncio.CancelledError:
             item.ticket.abandon()
+            if item.watch is not None:
+                self.watches.drop(item.watch)
             raise
         return result
 
@@ -156,21 +154,7 @@ class Engine:
         """Report for a bot; when there is nothing to tell it, wait up to `hold` seconds for something."""
         item.hold = hold > 0
         self.submit(item)
-        future = _awaitable(item.ticket)
-        try:
-            if hold > 0:
-                await asyncio.wait((future,), timeout=hold)
-                if not future.done() and self.waiting.release(item):
-                    self._ask_again(item)
-            # A wait, not the future itself, is what a cancellation hits: a claim may be on its way to it.
-            await asyncio.wait((future,))
-        except asyncio.CancelledError:
-            item.ticket.abandon()
-            self.waiting.release(item)
-            future.add_done_callback(lambda late: self._undo_late(item, late))
-            raise
-        result: Synchronized = future.result()
-        return result
+        return await self.held.wait(item, _awaitable(item.ticket), hold)
 
     async def call(self, transaction: Callable[[Statements, datetime, Effects], R]) -> R:
         """Run a rare transaction."""
@@ -199,16 +183,14 @@ class Engine:
         self._writer.submit(Nudge(NO_TICKET))
 
     def poke(self, sessions: Iterable[str]) -> None:
-        """These sessions have something to be told: ask again for their held calls."""
-        for call in self.waiting.take(sessions):
-            if isinstance(call, Synchronize):
-                self._ask_again(call)
+        """These sessions have something to be told."""
+        self.held.poke(sessions)
 
-    def _ask_again(self, call: Synchronize) -> None:
-        """Submit a call that was held, with the patience of a new one."""
-        call.woken = True
-        call.submitted = time.monotonic()
-        self._writer.submit(call)
+    def catch_up(self) -> None:
+        """News may have been lost, of anything: look at all that somebody waits for here."""
+        self.jobs_changed(None)
+        self.held.poke(None)
+        self.look_for_work()
 
     def jobs_changed(self, jobs: Sequence[str] | None) -> None:
         """These jobs changed, says another replica; None: any may have."""
@@ -226,10 +208,9 @@ class Engine:
             for job in EnqueueBatch(enqueues).leaders.values()
             if job.response is None
         ]
+        self.held.replace([call.session_name for call in calls], delivery)
         woken = [call for call in self.waiting.plan(arriving) if isinstance(call, Synchronize)]
-        here = {call.session_name for call in calls}
-        replaced = [call for call in woken if call.session_name in here]
-        calls += [call for call in woken if call.session_name not in here]
+        calls += woken
         if not enqueues and not calls:
             return
         self.waiting.asking(call.session_name for call in calls)
@@ -246,17 +227,19 @@ class Engine:
             self._follow(item, item.job.name)
         try:
             self._write_db.transaction(body)
-        except BaseException:
+        except BaseException as error:
+            self._unsure |= isinstance(error, DatabaseBusyError) and error.unknown
             for item in enqueues:
                 item.tried = True
                 self._unfollow(item)
             for call in woken:
-                self._hold(call, delivery)
+                if isinstance(error, DatabaseBusyError):
+                    self.held.ask_again(call)  # it may have been given a lease
+                else:
+                    self.held.hold(call, delivery)
             self.waiting.plan_again()
             raise
         self._known.committed(enqueues)
-        for call in replaced:
-            delivery.settle(call.ticket, _taken_over())
         self._conclude(work, delivery)
 
     def _conclude(self, work: Round, delivery: Delivery) -> None:
@@ -296,11 +279,18 @@ class Engine:
         for job, state in work.effects.states.items():
             self.watches.publish(job, state, delivery)
         for outcome in work.outcomes:
-            self._answer(work, outcome, delivery)
+            self.held.conclude(outcome, work.expires_at, delivery)
         self.poke(work.effects.sessions)
+        if self._unsure:
+            self._unsure = False
+            self.catch_up()
         # Calls that are held only now were not seen by whoever told of an arrival meanwhile.
-        if again or self.waiting.unplanned:
+        if self.waiting.unplanned or (again and any(claim.got for claim in work.claims)):
             self.nudge()
+        elif again:  # others hold what is there: they will be done in a moment
+            timer = threading.Timer(CONTENDED_PAUSE, self.nudge)
+            timer.daemon = True
+            timer.start()
 
     def _follow(self, item: Enqueue, job_name: str) -> None:
         if item.watch is not None:
@@ -318,41 +308,6 @@ class Engine:
             return None
         return work.effects.states.get(enqueued.job_name) or enqueued.state
 
-    def _answer(self, work: Round, outcome: SessionOutcome, delivery: Delivery) -> None:
-        item = outcome.item
-        if outcome.error is not None:
-            delivery.settle(item.ticket, outcome.error)
-            return
-        news = [t for t in outcome.tells if not _is_old(t, item)]
-        if item.ticket.abandoned:
-            self._undo_claims(item, Synchronized(tuple(outcome.tells), work.expires_at))
-            return
-        if item.hold and not news and outcome.free_slots > 0 and not outcome.at_once:
-            self._hold(item, delivery)
-            return
-        delivery.settle(item.ticket, Synchronized(tuple(outcome.tells), work.expires_at))
-
-    def _hold(self, item: Synchronize, delivery: Delivery) -> None:
-        """Hold the call; whatever it replaces is answered."""
-        other: HeldCall | None = self.waiting.hold(item)
-        if other is item:
-            self._ask_again(item)
-        elif isinstance(other, Synchronize):
-            delivery.settle(other.ticket, _taken_over())
-        if self.leaving:
-            self._hold_no_more(delivery)
-
-    def _undo_claims(self, item: Synchronize, unheard: Synchronized) -> None:
-        jobs = [t.job_name for t in unheard.leases if t.action is not None and t.job_name not in item.reports]
-        if jobs:
-            log.info("bot %s hung up before it was told of its lease; the job waits again", item.bot_id)
-            self.submit(Call(Ticket(), self.sessions.hand_back(item.session_name, jobs, unheard.expires_at)))
-
-    def _undo_late(self, item: Synchronize, late: "asyncio.Future[Synchronized]") -> None:
-        """An answer that came when nobody waited for it any more."""
-        if not late.cancelled() and late.exception() is None:
-            self._undo_claims(item, late.result())
-
     def _run_errand(self, batch: Sequence[Call[Any]], delivery: Delivery) -> None:
         for item in batch:
             effects = Effects()
@@ -363,7 +318,11 @@ class Engine:
                     self._notify(db, effects)
                 return outcome
 
-            outcome = self._errand_db.transaction(body)
+            try:
+                outcome = self._errand_db.transaction(body)
+            except DatabaseBusyError as error:
+                self._unsure |= error.unknown
+                raise
             for job, state in effects.states.items():
                 self.watches.publish(job, state, delivery)
             self.tell_arrivals(effects.arrivals)
@@ -404,18 +363,8 @@ class Engine:
             db.execute(sql.NOTIFY, (CHANNEL, payloads))
 
 
-def _taken_over() -> Unavailable:
-    return Unavailable("a later call of the same session took over")
-
-
 def _session_of(item: WriteItem) -> str | None:
     return item.session_name if isinstance(item, Synchronize) else None
-
-
-def _is_old(tell: Tell, item: Synchronize) -> bool:
-    """Whether the bot knows this already: it has just said so."""
-    report = item.reports.get(tell.job_name)
-    return report is not None and report.state == tell.state
 
 
 def _awaitable(ticket: Ticket[Any]) -> "asyncio.Future[Any]":

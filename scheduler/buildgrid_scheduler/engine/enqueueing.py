@@ -19,6 +19,17 @@ def _shareable(job: NewJob) -> bool:
     return job.share and not job.do_not_cache
 
 
+def _rank(job: NewJob) -> int:
+    """Which of several jobs of one action the others follow.
+
+    One that has to run leads, so that who refuses cached results gets none by sharing; then one that has its
+    result, then one that would have to look for it.
+    """
+    if job.response is not None:
+        return 1
+    return 2 if job.look_up else 0
+
+
 @dataclass(slots=True)
 class EnqueueBatch:
     """Operations of one batch. Those that ask for the same action follow one leader."""
@@ -32,25 +43,25 @@ class EnqueueBatch:
     """by operation name"""
 
     def __post_init__(self) -> None:
-        first: dict[tuple[str, str], NewJob] = {}
-        # Jobs that are to run lead those born complete: who refuses cached results gets none by sharing.
-        for item in sorted(self.items, key=lambda item: item.job.response is not None):
-            job = item.job
-            leader = job
-            if _shareable(job):
-                leader = first.setdefault((job.instance, job.action_digest), job)
-                if leader is not job:
-                    leader.priority = min(leader.priority, job.priority)
-                    leader.look_up &= job.look_up  # who refuses cached results has it run; others share
+        groups: dict[tuple[str, ...], list[Enqueue]] = {}
+        for item in self.items:
+            action = (item.job.instance, item.job.action_digest)
+            groups.setdefault(action if _shareable(item.job) else (item.job.name,), []).append(item)
+        for group in groups.values():
+            leader = min((item.job for item in group), key=_rank)
+            leader.priority = min(item.job.priority for item in group)
             self.leaders[leader.name] = leader
-            self.leader_of[item.operation_name] = leader.name
+            for item in group:
+                self.leader_of[item.operation_name] = leader.name
 
     def refuse_above(self, limit: int, db: Statements) -> None:
         """Refuse what would make more than `limit` jobs of an instance and label wait.
 
-        Operations that share a job are not new jobs, and are let through.
+        Operations that share a job are not new jobs, nor are those with an entry in the action cache: both
+        are let through.
         """
         new = [job for job in self.leaders.values() if job.response is None]
+        db.execute(sql.LOCK_LABELS, (sorted({f"{job.instance}/{job.property_label}" for job in new}),))
         shareable = [job for job in new if _shareable(job)]
         shared = {
             (instance, digest)
@@ -58,9 +69,17 @@ class EnqueueBatch:
                 sql.SHARED_NOW, ([j.instance for j in shareable], [j.action_digest for j in shareable])
             )
         }
+        looked_up = [job for job in new if job.look_up]
+        cached = {
+            (instance, digest)
+            for instance, digest in db.rows(
+                sql.CACHED_NOW, ([j.instance for j in looked_up], [j.action_digest for j in looked_up])
+            )
+        }
         room: dict[tuple[str, str], int] = {}
         for job in new:
-            if _shareable(job) and (job.instance, job.action_digest) in shared:
+            action = (job.instance, job.action_digest)
+            if (_shareable(job) and action in shared) or (job.look_up and action in cached):
                 continue
             key = (job.instance, job.property_label)
             if key not in room:
@@ -107,6 +126,16 @@ class EnqueueBatch:
                 "op_identity": [i.client_identity_id for i in operations],
             },
         )
+        if sharers := [j for j in jobs if _shareable(j)]:
+            db.execute(
+                sql.RAISE_PRIORITY,
+                (
+                    [j.instance for j in sharers],
+                    [j.action_digest for j in sharers],
+                    [j.name for j in sharers],
+                    [j.priority for j in sharers],
+                ),
+            )
         if born_complete := [j for j in jobs if j.response is not None and _shareable(j)]:
             db.execute(
                 sql.FORGET_FLIGHT,

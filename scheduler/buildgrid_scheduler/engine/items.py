@@ -1,6 +1,7 @@
 """What can be asked of the engine, and what it answers."""
 
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -121,6 +122,7 @@ class Synchronize:
     """when there is nothing to say: do not answer until there is"""
     woken: bool = False
     """a held call that is asked again; `reports` are those of its first time"""
+    call_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     submitted: float = field(default_factory=time.monotonic)
 
 

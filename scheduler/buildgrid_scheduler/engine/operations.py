@@ -21,6 +21,7 @@ SELECT job_name FROM in_flight WHERE instance_name = %s AND action_digest = %s F
 _LOCK_QUEUE = "SELECT job_name FROM queue WHERE job_name = %s FOR UPDATE"
 _LOCK_LEASE = "SELECT session_name FROM leases WHERE job_name = %s FOR UPDATE"
 _LOCK_JOB = "SELECT completed_at IS NOT NULL FROM jobs WHERE name = %s FOR UPDATE"
+_IS_COMPLETE = "SELECT completed_at IS NOT NULL FROM jobs WHERE name = %s"
 _CANCEL_OPERATION = "UPDATE operations SET cancelled = true WHERE name = %s"
 _OTHERS = "SELECT EXISTS (SELECT 1 FROM operations WHERE job_name = %s AND NOT cancelled AND name <> %s)"
 _CANCEL_JOB = """
@@ -42,6 +43,16 @@ def unknown_operation(name: str) -> NotFound:
     return NotFound(f"operation {name!r} is not known; it may have been pruned: execute the action again")
 
 
+def _lock_queue_or_lease(db: Statements, job: str) -> None:
+    """Hold the row that an unfinished job has in one of the two, before its own is locked.
+
+    It may move from one to the other between two looks; a finished job has neither.
+    """
+    while not db.rows(_LOCK_QUEUE, (job,)) and not db.rows(_LOCK_LEASE, (job,)):
+        if db.rows(_IS_COMPLETE, (job,))[0][0]:
+            return
+
+
 def cancel(instance: str, operation: str) -> Callable[[Statements, datetime, Effects], None]:
     """Cancel one operation, and its job when no other operation wants it.
 
@@ -57,8 +68,7 @@ def cancel(instance: str, operation: str) -> Callable[[Statements, datetime, Eff
             return
         # Whoever shares this job has to hold the in_flight row: none can join while we count.
         db.rows(_LOCK_FLIGHT, (instance, digest))
-        db.rows(_LOCK_QUEUE, (job,))
-        db.rows(_LOCK_LEASE, (job,))
+        _lock_queue_or_lease(db, job)
         if db.rows(_LOCK_JOB, (job,))[0][0]:
             return
         db.execute(_CANCEL_OPERATION, (operation,))
@@ -67,8 +77,6 @@ def cancel(instance: str, operation: str) -> Callable[[Statements, datetime, Eff
             return
         response = cancelled_response()
         db.execute(_CANCEL_JOB, (now, code_pb2.CANCELLED, response, job))
-        # Between the locks above the job may have been requeued, and leased anew. From the lock on the job
-        # it can not be requeued; a claim of it ends before the first of these statements or never begins.
         db.execute(_LEAVE_QUEUE, (job,))
         leases = db.rows(_CANCEL_LEASE, (int(LeaseState.CANCELLED), job))
         effects.sessions.update(session for (session,) in leases)

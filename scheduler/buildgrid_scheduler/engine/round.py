@@ -99,7 +99,8 @@ class Round:
         if payloads is not None:
             self._add_payloads(dict(payloads.fetchall()))
         for job in self.new_jobs:
-            self.effects.arrivals.append((job.instance, job.requirement_hash))
+            if job.name not in self.effects.states:  # otherwise it was handed out at once
+                self.effects.arrivals.append((job.instance, job.requirement_hash))
         self.changes.tell(self.effects)
         if notify is not None:
             notify(db, self.effects)
@@ -151,6 +152,7 @@ class Round:
                     [self.expires_at] * len(alive),
                     [int(o.item.status) for o in alive],
                     [" ".join(o.completed) for o in alive],
+                    [o.item.call_id for o in alive],
                 ),
             )
 

@@ -22,7 +22,7 @@ _LOCK_BY_NAME = "SELECT name, bot_id, status FROM bots WHERE instance_name = %s 
 _LOCK_EXPIRED = """
 SELECT name, bot_id, status FROM bots WHERE expires_at < %s ORDER BY name LIMIT %s FOR UPDATE SKIP LOCKED
 """
-_LOCK_UNLESS_CALLED = "SELECT 1 FROM bots WHERE name = %s AND expires_at = %s FOR NO KEY UPDATE"
+_LOCK_UNLESS_CALLED = "SELECT 1 FROM bots WHERE name = %s AND latest_call = %s FOR NO KEY UPDATE"
 _DELETE = "DELETE FROM bots WHERE name = ANY(%s)"
 _INSERT = """
 INSERT INTO bots (name, instance_name, bot_id, status, capacity, offer, version, connected_at, expires_at)
@@ -92,16 +92,16 @@ class SessionTransactions:
         return transaction
 
     def hand_back(
-        self, session_name: str, jobs: Sequence[str], expires_at: datetime
+        self, session_name: str, jobs: Sequence[str], call_id: str
     ) -> Callable[[Statements, datetime, Effects], None]:
         """Undo claims whose bot had hung up before it was told: nothing counts as a try.
 
-        `expires_at`: what the call that claimed set. If it is another one now then a later call was told of
-        these leases, or the session is closed: then there is nothing to undo.
+        `call_id`: the call that claimed. If another one was answered since, it was told of these leases, or
+        the session is closed: then there is nothing to undo.
         """
 
         def transaction(db: Statements, now: datetime, effects: Effects) -> None:
-            if not db.rows(_LOCK_UNLESS_CALLED, (session_name, expires_at)):
+            if not db.rows(_LOCK_UNLESS_CALLED, (session_name, call_id)):
                 return
             changes = LeaseChanges(now, self.policy)
             for lease in lock_leases(db, [session_name]):

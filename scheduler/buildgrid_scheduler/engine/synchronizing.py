@@ -5,7 +5,7 @@ from datetime import datetime
 
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.completion import Retry, end_of_attempt
-from buildgrid_scheduler.core.errors import DataLoss, InvalidArgument, SchedulerError
+from buildgrid_scheduler.core.errors import DataLoss, InvalidArgument, SchedulerError, Unavailable
 from buildgrid_scheduler.core.job_state import JobState, Stage
 from buildgrid_scheduler.core.lease_transition import LeaseState, Transition, reconcile
 from buildgrid_scheduler.engine.items import Effects, Synchronize, Tell
@@ -21,6 +21,7 @@ class SessionRow:
     bot_id: str
     capacity: int
     completed_leases: str
+    latest_call: str
 
 
 @dataclass(slots=True)
@@ -42,6 +43,11 @@ class SessionOutcome:
     """a completion is reported that was reported before: its answer was lost"""
 
 
+def taken_over() -> Unavailable:
+    """The answer to a held call when the bot has called again since: it waits there no more."""
+    return Unavailable("a later call of the same session took over")
+
+
 def synchronize(
     item: Synchronize,
     session: SessionRow | None,
@@ -55,6 +61,9 @@ def synchronize(
         outcome.error = InvalidArgument(
             f"bot session {item.session_name!r} of bot {item.bot_id!r} is not known; create a new session"
         )
+        return outcome
+    if item.woken and session.latest_call != item.call_id:
+        outcome.error = taken_over()
         return outcome
     by_job = {lease.job_name: lease for lease in leases}
     verdict = reconcile(
@@ -82,9 +91,8 @@ def synchronize(
             busy += 1
             continue
         busy += _apply(step, job, lease, outcome, changes, effects)
-    if not outcome.completed:
-        # Still the latest completions: a repeat of that report may be on its way.
-        outcome.completed = [j for j in before if j in item.reports]
+    # Still the latest completions: a repeat of that report may be on its way.
+    outcome.completed += [j for j in before if j in item.reports and j not in outcome.completed]
     if item.status is BotStatus.OK:
         outcome.free_slots = max(0, session.capacity - busy)
     return outcome

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
@@ -56,7 +57,7 @@ class Delivery:
     def flush(self) -> None:
         """Wake each event loop once."""
         for loop, calls in self._calls.items():
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
                 loop.call_soon_threadsafe(_run, calls)
         self._calls.clear()
 

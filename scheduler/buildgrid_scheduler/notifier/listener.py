@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from buildgrid_scheduler.store.provider import SqlProvider
 log = logging.getLogger(__name__)
 APPLICATION_NAME = "buildgrid-scheduler-listener"
 _RETRY = 1.0  # seconds between attempts to reach the database
+_STOP_WITHIN = 0.5  # seconds; a connection that waits for notifications cannot be woken
 _COUNT_LISTENERS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s
 """
@@ -40,6 +42,10 @@ class Hearer(Protocol):
         """Jobs may wait that nobody told of."""
         ...
 
+    def catch_up(self) -> None:
+        """Anything may have happened that nobody told of."""
+        ...
+
 
 class Listener:
     """A thread with a connection that listens.
@@ -65,7 +71,7 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """End within `interval`."""
+        """End within a second."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -83,6 +89,9 @@ class Listener:
                     log.warning("the listener lost the database, and tries again: %s", error)
                 quiet = True
                 self._stopping.wait(_RETRY)
+            except Exception:  # a replica that stops listening would go unnoticed
+                log.exception("the listener failed, and starts again")
+                self._stopping.wait(_RETRY)
 
     def _serve(self, connection: psycopg.Connection[Any]) -> None:
         if self._listen:
@@ -90,19 +99,23 @@ class Listener:
             for payload in encode(self._hearer.origin, hello=True):
                 connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
         # What was said while nobody listened is lost: look at everything once.
-        self._hearer.jobs_changed(None)
+        self._hearer.catch_up()
         self.heard_once.set()
         while not self._stopping.is_set():
             self._hearer.look_for_work()
             if self._listen:
                 self._count_peers(connection)
-                for notification in connection.notifies(timeout=self._interval):
-                    self._hear(notification.payload)
-                    if self._stopping.is_set():
-                        return
+                self._hear_all(connection)
             else:
                 self._stopping.wait(self._interval)
                 self._hearer.jobs_changed(None)
+
+    def _hear_all(self, connection: psycopg.Connection[Any]) -> None:
+        """Hear what is notified until it is time to look again."""
+        look_again = time.monotonic() + self._interval
+        while not self._stopping.is_set() and (left := look_again - time.monotonic()) > 0:
+            for notification in connection.notifies(timeout=min(left, _STOP_WITHIN)):
+                self._hear(notification.payload)
 
     def _count_peers(self, connection: psycopg.Connection[Any]) -> None:
         row = connection.execute(_COUNT_LISTENERS, (APPLICATION_NAME,)).fetchone()
@@ -111,7 +124,7 @@ class Listener:
     def _hear(self, payload: str) -> None:
         try:
             message = decode(payload)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("a notification on channel %s is not ours: %s", CHANNEL, error)
             return
         if message.origin == self._hearer.origin:

@@ -14,7 +14,7 @@ class Watch:
     Belongs to an event loop: `push` and `next` are called there.
     """
 
-    __slots__ = ("_event", "closed", "loop", "operation_name", "stale", "state")
+    __slots__ = ("_event", "closed", "dropped", "job_name", "loop", "operation_name", "stale", "state")
 
     def __init__(self, operation_name: str) -> None:
         self.loop = asyncio.get_running_loop()
@@ -24,6 +24,9 @@ class Watch:
         """something changed that was not told: load the operation"""
         self.closed = False
         """this replica stops: the client has to go elsewhere"""
+        self.job_name: str | None = None
+        """the job that is followed; set by `Watches`, as `dropped` is"""
+        self.dropped = False
         self._event: asyncio.Future[None] | None = None
 
     def push(self, state: JobState | None) -> None:
@@ -68,8 +71,11 @@ class Watches:
         self._by_job: dict[str, set[Watch]] = {}
 
     def add(self, job_name: str, watch: Watch) -> None:
-        """Follow a job from now on."""
+        """Follow a job from now on; not if the watch was dropped."""
         with self._lock:
+            if watch.dropped:
+                return
+            watch.job_name = job_name
             self._by_job.setdefault(job_name, set()).add(watch)
 
     def discard(self, job_name: str, watch: Watch) -> None:
@@ -80,6 +86,14 @@ class Watches:
                 watches.discard(watch)
                 if not watches:
                     del self._by_job[job_name]
+
+    def drop(self, watch: Watch) -> None:
+        """Nobody is interested any more, whatever job the watch is on or is about to be put on."""
+        with self._lock:
+            watch.dropped = True
+            job_name = watch.job_name
+        if job_name is not None:
+            self.discard(job_name, watch)
 
     def publish(self, job_name: str, state: JobState | None, delivery: Delivery) -> None:
         """Tell all who follow the job."""

@@ -3,6 +3,7 @@
 import uuid
 from datetime import timedelta
 from functools import lru_cache
+from typing import cast
 
 from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
 from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2_grpc import BotsServicer
@@ -113,9 +114,11 @@ class BotsService(BotsServicer):
         busy = any(lease.state in (bots_pb2.PENDING, bots_pb2.ACTIVE) for lease in session.leases)
         if busy and not _has_config(session, "long-poll", "always"):
             return 0
-        remaining = context.time_remaining()
-        hold = HOLD_WITHOUT_DEADLINE
-        if remaining is not None:
+        # The stubs do not know of calls without a deadline.
+        remaining = cast("float | None", context.time_remaining())
+        if remaining is None:
+            hold = min(HOLD_WITHOUT_DEADLINE, HOLD_SHARE * self._keepalive)
+        else:
             hold = HOLD_SHARE * min(remaining, self._keepalive)
         return hold if hold >= SHORTEST_HOLD else 0
 

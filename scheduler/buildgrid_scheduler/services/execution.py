@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from time import monotonic
 
 from buildgrid_client.digests import digest_key
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb2
@@ -103,7 +104,7 @@ class ExecutionService(ExecutionServicer):
             async for operation in self._follow(instance, watch):
                 yield operation
         finally:
-            self._engine.watches.discard(enqueued.job_name, watch)
+            self._engine.watches.drop(watch)
 
     @streaming_rpc
     async def WaitExecution(
@@ -121,23 +122,22 @@ class ExecutionService(ExecutionServicer):
             async for operation in self._follow(instance, watch):
                 yield operation
         finally:
-            self._engine.watches.discard(loaded.job_name, watch)
+            self._engine.watches.drop(watch)
 
     async def _follow(self, instance: str, watch: Watch) -> AsyncIterator[Operation]:
         sent: JobState | None = None
-        repeat = True
+        sent_at = -REPEAT_AFTER
         while True:
             watch.arm()
             state, cancelled = await self._current(instance, watch)
-            if repeat or cancelled or state != sent:
+            if cancelled or state != sent or monotonic() - sent_at >= REPEAT_AFTER:
                 yield operation_message(instance, watch.operation_name, state, cancelled=cancelled)
-                sent = state
+                sent, sent_at = state, monotonic()
             if cancelled or state.stage is Stage.COMPLETED:
                 return
             if watch.closed or self._engine.leaving:
                 raise Unavailable("this replica is shutting down; pick the operation up with WaitExecution")
-            repeat = not await watch.changed(REPEAT_AFTER)
-            if repeat:
+            if not await watch.changed(max(0.0, sent_at + REPEAT_AFTER - monotonic())):
                 watch.stale = True  # the safety net under lost notifications
 
     async def _current(self, instance: str, watch: Watch) -> tuple[JobState, bool]:

@@ -24,13 +24,14 @@ FIRST_BACKOFF, MAX_BACKOFF = 0.1, 2.0  # seconds between attempts to reach a dat
 class DatabaseBusyError(Exception):
     """The transaction is rolled back, or its connection is lost; running it again may work.
 
-    `backoff`: seconds to wait before that. After a lost connection it is not known whether the transaction
-    was committed: everything that is run again must be harmless when it was.
+    `backoff`: seconds to wait before that. `unknown`: the connection was lost, and perhaps the transaction is
+    committed: everything that is run again must be harmless then.
     """
 
-    def __init__(self, message: str, backoff: float) -> None:
+    def __init__(self, message: str, backoff: float, *, unknown: bool = False) -> None:
         super().__init__(message)
         self.backoff = backoff
+        self.unknown = unknown
 
 
 class HotConnection:
@@ -51,7 +52,10 @@ class HotConnection:
     def _connected(self) -> psycopg.Connection[Row]:
         if self._connection is None or self._connection.closed:
             connection = self._provider.connect(
-                autocommit=True, prepare_threshold=0, application_name=f"buildgrid-scheduler-{self._name}"
+                autocommit=True,
+                prepare_threshold=0,
+                application_name=f"buildgrid-scheduler-{self._name}",
+                target_session_attrs="read-write",
             )
             for setting in HOT_SETTINGS:
                 connection.execute(setting)
@@ -71,13 +75,14 @@ class HotConnection:
         except psycopg.DataError as error:
             self._reset()
             raise InvalidArgument(f"a value cannot be stored: {str(error).splitlines()[0]}") from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
+            # InternalError: among others a server that is read-only, since it is no longer the primary.
             self.close()
             wait = self._backoff * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
             if self._backoff == FIRST_BACKOFF:
                 log.warning("the database cannot be reached (%s): %s", self._name, error)
             self._backoff = min(self._backoff * 2, MAX_BACKOFF)
-            raise DatabaseBusyError("the database cannot be reached", wait) from error
+            raise DatabaseBusyError("the database cannot be reached", wait, unknown=True) from error
         except BaseException:
             self._reset()
             raise

@@ -157,6 +157,9 @@ class BotEntry(Base):
     completed_leases: Mapped[str] = mapped_column(Text, server_default=text("''"))
     """ids, blank-separated, that the session completed in its latest report: a repeat is no mismatch"""
 
+    latest_call: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """which of the session's calls was answered last: an older one that is still held has no say"""
+
     __table_args__ = (Index("uq_bots_bot_id", "instance_name", "bot_id", unique=True), _CHURN)
 
 

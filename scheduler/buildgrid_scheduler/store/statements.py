@@ -63,9 +63,6 @@ WITH asked AS MATERIALIZED (
   INSERT INTO queue (job_name, instance_name, requirement_hash, property_label, priority, queued_at)
   SELECT p.job_name, p.instance, p.hash, p.label, p.priority, %(now)s
   FROM placed p JOIN job ON job.name = p.job_name WHERE p.response IS NULL
-), urgent AS (
-  UPDATE queue q SET priority = p.priority FROM placed p
-  WHERE p.home <> p.job_name AND q.job_name = p.home AND q.priority > p.priority
 ), operation AS (
   INSERT INTO operations (name, instance_name, job_name, created_at, request_metadata_hash,
                           client_identity_id)
@@ -83,10 +80,24 @@ UNION ALL SELECT h.job_name, NULL, false, h.result FROM hit h
 # Before ENQUEUE is run again after a commit that may have gone through.
 JOBS_OF_OPERATIONS = "SELECT name, job_name FROM operations WHERE name = ANY(%s)"
 
+# A statement of its own: ENQUEUE may have waited for the transaction that made the job, whose row in the
+# queue is not in its snapshot.
+RAISE_PRIORITY = """
+UPDATE queue q SET priority = t.priority
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::int4[]) AS t(instance, digest, job, priority)
+JOIN in_flight f ON f.instance_name = t.instance AND f.action_digest = t.digest AND f.job_name <> t.job
+WHERE q.job_name = f.job_name AND q.priority > t.priority
+"""
+
 # A job that is born complete must not be found by those who come after it.
 FORGET_FLIGHT = """
 DELETE FROM in_flight f USING unnest(%s::text[], %s::text[], %s::text[]) AS d(instance, digest, job)
 WHERE f.instance_name = d.instance AND f.action_digest = d.digest AND f.job_name = d.job
+"""
+
+# Where a limit is set, one replica at a time may add to an instance and label: before any other lock.
+LOCK_LABELS = """
+SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM (SELECT unnest(%s::text[]) AS k ORDER BY 1) t
 """
 
 # How many jobs of an instance and label wait, counted up to `limit` and no further.
@@ -99,6 +110,12 @@ SELECT f.instance_name, f.action_digest
 FROM unnest(%s::text[], %s::text[]) AS t(i, d)
 JOIN in_flight f ON f.instance_name = t.i AND f.action_digest = t.d
 JOIN jobs j ON j.name = f.job_name AND j.completed_at IS NULL
+"""
+
+CACHED_NOW = """
+SELECT a.instance_name, a.action_digest
+FROM unnest(%s::text[], %s::text[]) AS t(i, d)
+JOIN action_results a ON a.instance_name = t.i AND a.action_digest = t.d
 """
 
 ADD_REQUIREMENTS = """
@@ -116,7 +133,7 @@ SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
 """
 
 LOCK_SESSIONS = """
-SELECT name, instance_name, bot_id, capacity, completed_leases FROM bots
+SELECT name, instance_name, bot_id, capacity, completed_leases, latest_call FROM bots
 WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE
 """
 
@@ -180,8 +197,10 @@ WHERE l.job_name = t.job
 """
 
 REFRESH_SESSIONS = """
-UPDATE bots b SET expires_at = t.expires, status = t.status, completed_leases = t.completed
-FROM unnest(%s::text[], %s::timestamptz[], %s::int2[], %s::text[]) AS t(name, expires, status, completed)
+UPDATE bots b SET expires_at = t.expires, status = t.status, completed_leases = t.completed,
+  latest_call = t.call
+FROM unnest(%s::text[], %s::timestamptz[], %s::int2[], %s::text[], %s::text[])
+  AS t(name, expires, status, completed, call)
 WHERE b.name = t.name
 """
 

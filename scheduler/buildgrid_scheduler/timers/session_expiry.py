@@ -45,3 +45,5 @@ class SessionExpiryTimer:
                 log.warning(
                     "expired sessions could not be closed, next try in %g s: %s", self._interval, error
                 )
+            except Exception:  # the thread must live: there may be no other replica to do this
+                log.exception("expired sessions could not be closed, next try in %g s", self._interval)

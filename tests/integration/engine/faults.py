@@ -1,7 +1,7 @@
 """What goes wrong between an engine and its database, at a place and time that a test chooses."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,6 +90,29 @@ def _first_fails(monkeypatch: pytest.MonkeyPatch, thread: str, *, committed: boo
 
 
 @contextmanager
+def every_first_try_fails(monkeypatch: pytest.MonkeyPatch, *, committed: bool) -> Iterator[None]:
+    """Each transaction has to be run twice; the first run is rolled back, or `committed` and not heard of."""
+    with _instead_of_transaction(monkeypatch) as (real, use):
+        failed_last: dict[int, bool] = {}
+
+        def transaction(connection: HotConnection, body: Callable[[Statements], Any]) -> Any:
+            thread = threading.get_ident()
+            failed_last[thread] = not failed_last.get(thread, False)
+            if not failed_last[thread]:
+                return real(connection, body)
+
+            def lose(db: Statements) -> Any:
+                body(db)
+                raise DatabaseBusyError("it was the victim", 0.0)
+
+            real(connection, body if committed else lose)
+            raise DatabaseBusyError("the connection is lost", 0.0)
+
+        use(transaction)
+        yield
+
+
+@contextmanager
 def _instead_of_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[Callable[..., Any], Callable[[Any], None]]]:
@@ -100,14 +123,14 @@ def _instead_of_transaction(
 class Interrupted(Statements):
     """Statements of a transaction; before the first that holds `words`, somebody else acts."""
 
-    __slots__ = ("_acts",)
+    __slots__ = ("left",)
 
-    def __init__(self, db: Statements, acts: dict[str, Callable[[], object]]) -> None:
+    def __init__(self, db: Statements, acts: Mapping[str, Callable[[], object]]) -> None:
         super().__init__(db._connection)
-        self._acts = acts
+        self.left = dict(acts)
 
     def execute(self, statement: str, parameters: Any = None) -> Any:
         """As Statements."""
-        for words in [w for w in self._acts if w in statement]:
-            self._acts.pop(words)()
+        for words in [w for w in self.left if w in statement]:
+            self.left.pop(words)()
         return super().execute(statement, parameters)

@@ -24,11 +24,11 @@ from buildgrid_scheduler.engine.items import (
     LoadedOperation,
     LoadOperation,
     NewJob,
-    Report,
     Synchronize,
     Synchronized,
     WriteItem,
 )
+from buildgrid_scheduler.engine.items import Report as Report
 from buildgrid_scheduler.engine.operations import cancel
 from buildgrid_scheduler.engine.round import RoundSettings
 from buildgrid_scheduler.engine.sessions import NewSession
@@ -88,6 +88,7 @@ class Replica:
     limits: AttemptLimits = field(default_factory=AttemptLimits)
     priority_percentage: int = 100
     max_queue_size: int | None = None
+    patience: float = 10.0
     clock: SteppingClock = field(default_factory=SteppingClock)
 
     def __post_init__(self) -> None:
@@ -100,6 +101,7 @@ class Replica:
                 max_queue_size=self.max_queue_size,
             ),
             clock=self.clock,
+            patience=self.patience,
         )
         self.engine.start()
 
@@ -136,13 +138,15 @@ class Replica:
         """Run a rare transaction."""
         item: Call[R] = Call(Ticket(), transaction)
         self.submit(item)
-        return result(item)
+        outcome: R = result(item)
+        return outcome
 
     def enqueue(self, word: str, **options: Any) -> Enqueued:
         """Ask for the action that goes by this word."""
         item = enqueue(word, **options)
         self.submit(item)
-        return result(item)
+        enqueued: Enqueued = result(item)
+        return enqueued
 
     def load(self, operation: str) -> LoadedOperation:
         """An operation, which must be there."""
@@ -179,7 +183,8 @@ class Replica:
 
     def sync(self, session: str, bot_id: str = "bot", **options: Any) -> Synchronized:
         """Report for a bot; see `synchronize`."""
-        return result(self.submitted_sync(session, bot_id, **options))
+        answer: Synchronized = result(self.submitted_sync(session, bot_id, **options))
+        return answer
 
     def take(self, session: str, bot_id: str = "bot") -> str:
         """Let an idle bot ask for work, which it must get; returns the job."""
@@ -199,6 +204,7 @@ def enqueue(
     do_not_cache: bool = False,
     label: str = "unknown",
     response: bytes | None = None,
+    look_up: bool = False,
 ) -> Enqueue:
     """Ask for the action that goes by this word."""
     requirements = dict(needs or {})
@@ -214,6 +220,7 @@ def enqueue(
         property_label=label,
         command=word,
         response=response,
+        look_up=look_up,
     )
     return Enqueue(Ticket(), str(uuid.uuid4()), job)
 

@@ -13,6 +13,7 @@ from tests.integration.engine.replica import (
     KEEPALIVE,
     PENDING,
     Replica,
+    Report,
     check_invariants,
     counts,
     enqueue,
@@ -44,7 +45,7 @@ def test_two_replicas_give_500_jobs_to_40_bots_and_none_twice(
     def work(at: Replica, bot_id: str) -> None:
         try:
             session = at.open(bot_id, capacity=3)
-            reports = {}
+            reports: dict[str, Report] = {}
             while tells := at.sync(session, bot_id, reports=reports).leases:
                 with lock:
                     given.update(tell.job_name for tell in tells)

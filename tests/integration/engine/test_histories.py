@@ -51,7 +51,7 @@ from tests.integration.engine.replica import (
     synchronize,
 )
 
-EXAMPLES, STEPS = int(os.environ.get("HISTORIES", "40")), 40
+EXAMPLES, STEPS = int(os.environ.get("HISTORIES", "30")), 30
 LIMITS = AttemptLimits(max_job_attempts=3, max_infra_attempts=6)
 NEEDS: list[dict[str, list[str]]] = [{}, {"Pool": ["large"]}]
 OFFERS: list[Offer] = [frozenset(), pairs({"Pool": ["large"]})]

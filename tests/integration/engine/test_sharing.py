@@ -34,12 +34,12 @@ from tests.integration.engine.replica import (
 )
 
 
-def at_once(*actions: Callable[[], None]) -> None:
+def at_once(*actions: Callable[..., object]) -> None:
     """Run these on threads of their own that start together."""
     barrier = threading.Barrier(len(actions))
     failures: list[BaseException] = []
 
-    def run(action: Callable[[], None]) -> None:
+    def run(action: Callable[..., object]) -> None:
         barrier.wait()
         try:
             action()
@@ -298,8 +298,9 @@ def test_who_asks_between_the_steps_of_a_cancellation_gets_a_job_of_its_own(
     late = enqueue("action")
 
     def transaction(db: Statements, now: datetime, effects: Effects) -> None:
-        acts = {"DELETE FROM in_flight": lambda: other.submit(late)}
-        cancel("", mine.operation_name)(Interrupted(db, acts), now, effects)
+        statements = Interrupted(db, {"DELETE FROM in_flight": lambda: other.submit(late)})
+        cancel("", mine.operation_name)(statements, now, effects)
+        assert not statements.left
 
     replica.call(transaction)
     assert not result(late).shared
@@ -342,8 +343,8 @@ def test_a_cancellation_and_a_claim_at_once_never_lease_a_cancelled_job(
         assert counts(provider, "leases") == 0, "the bot has let go of it"
 
 
-def test_a_job_that_is_requeued_and_leased_anew_while_it_is_being_cancelled_is_stopped(
-    replica: Replica, other: Replica
+def test_a_job_that_is_requeued_while_it_is_being_cancelled_is_not_leased_anew(
+    replica: Replica, other: Replica, provider: SqlProvider
 ) -> None:
     mine = replica.enqueue("action")
     first, second = replica.open("first"), other.open("second")
@@ -352,16 +353,19 @@ def test_a_job_that_is_requeued_and_leased_anew_while_it_is_being_cancelled_is_s
     def requeue() -> None:
         other.call(other.engine.sessions.close("", first, "it is gone"))
 
+    def claim() -> None:
+        assert other.sync(second, "second").leases == (), f"{job} is held by the cancellation"
+
     def transaction(db: Statements, now: datetime, effects: Effects) -> None:
-        claim = lambda: other.take(second, "second")  # noqa: E731
-        acts = {"FROM leases WHERE job_name": requeue, "DELETE FROM queue": claim}
-        cancel("", mine.operation_name)(Interrupted(db, acts), now, effects)
-        assert not acts
-        assert effects.sessions == {second}
+        statements = Interrupted(db, {"FROM leases WHERE job_name": requeue, "DELETE FROM queue": claim})
+        cancel("", mine.operation_name)(statements, now, effects)
+        assert not statements.left
+        assert effects.sessions == set()
 
     replica.call(transaction)
-    (tell,) = other.sync(second, "second", reports={job: Report(ACTIVE)}).leases
-    assert (tell.job_name, tell.state) == (job, CANCELLED)
+    assert replica.stage(mine.operation_name) is Stage.COMPLETED
+    assert other.sync(second, "second").leases == ()
+    check_invariants(provider)
 
 
 def test_a_cancellation_whose_commit_was_unheard_is_not_an_error(
@@ -405,6 +409,19 @@ def test_above_the_queue_limit_new_jobs_are_refused_and_shared_ones_are_not(
     assert replica.stage(born.operation_name) is Stage.COMPLETED
     replica.take(replica.open())
     replica.enqueue("three")
+
+
+def test_a_cache_hit_is_not_refused_for_a_full_queue(start_replica: StartReplica) -> None:
+    replica = start_replica(max_queue_size=1)
+    replica.enqueue("cached")
+    session = replica.open()
+    replica.sync(session, reports={replica.take(session): success()}, offer=None)
+    replica.enqueue("one")
+    assert replica.enqueue("cached", look_up=True).cached is not None
+    with pytest.raises(ResourceExhausted):
+        replica.enqueue("cached", look_up=False)
+    with pytest.raises(ResourceExhausted):
+        replica.enqueue("not cached", look_up=True)
 
 
 def test_the_queue_limit_holds_within_one_batch(

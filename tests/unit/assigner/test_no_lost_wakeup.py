@@ -112,7 +112,8 @@ class Replica(RuleBasedStateMachine):
     def a_batch_begins(self) -> None:
         if not (self.submitted or self.enqueued or self.nudged):
             return
-        new, calls = self.enqueued, []
+        new = self.enqueued
+        calls: list[Call] = []
         for call in self.submitted:
             if call.session_name not in {c.session_name for c in calls}:
                 calls.append(call)
@@ -136,10 +137,10 @@ class Replica(RuleBasedStateMachine):
             }
             if hashes:
                 groups.setdefault(frozenset(hashes), []).append(call)
-        for hashes, calls in groups.items():
-            marks = self.waiting.heard("", hashes)
+        for wanted, calls in groups.items():
+            marks = self.waiting.heard("", wanted)
             visible = {**self.queue, **batch.jobs}
-            chosen = [job for job in sorted(visible) if visible[job] in hashes][: len(calls)]
+            chosen = [job for job in sorted(visible) if visible[job] in wanted][: len(calls)]
             got = {job: visible[job] for job in chosen if job not in self.locked}
             for job in got:
                 self.queue.pop(job, None)

@@ -1,6 +1,6 @@
 """When the bot calls, and how long it lets a call be."""
 
-from buildgrid_bot.pacing import patience, pause_after_answer
+from buildgrid_bot.pacing import HEARTBEAT, heartbeat_within, patience, pause_after_answer
 
 
 def test_a_full_bot_asks_at_its_heartbeat() -> None:
@@ -25,3 +25,9 @@ def test_patience_grows_until_any_call_gets_through() -> None:
     assert patience(0) < 0.05
     assert patience(5) > 0.2
     assert patience(1000) == 2.0
+
+
+def test_a_full_bot_calls_three_times_before_a_short_session_ends() -> None:
+    assert heartbeat_within(600) == HEARTBEAT
+    assert heartbeat_within(6) == 2
+    assert heartbeat_within(-100) == 0.5, "clocks that disagree do not make it spin"

@@ -85,12 +85,19 @@ def test_with_one_slot_the_table_decides(
 
 
 @pytest.mark.parametrize("held", [PENDING, ACTIVE, CANCELLED], ids=name)
-@pytest.mark.parametrize("reported", [s for s in LeaseState if s is not COMPLETED], ids=name)
+@pytest.mark.parametrize("reported", [s for s in LeaseState if s not in (COMPLETED, CANCELLED)], ids=name)
 def test_with_one_slot_another_lease_than_the_one_held_closes_the_session(
     reported: LeaseState, held: LeaseState
 ) -> None:
     verdict = hold_against({"other": reported}, {"job": held}, completed_before=("other",))
     assert verdict.closed is not None
+
+
+def test_what_the_session_let_go_of_as_cancelled_may_be_reported_so_again() -> None:
+    assert hold_against({"old": CANCELLED}, {}, completed_before=("old",)).closed is None
+    verdict = hold_against({"old": CANCELLED}, {"job": PENDING}, completed_before=("old",))
+    assert verdict == Verdict({"job": Transition.SEND, "old": Transition.ACCEPT})
+    assert hold_against({"old": CANCELLED}, {"job": PENDING}).closed is not None
 
 
 def test_with_one_slot_a_completed_lease_that_the_session_never_had_is_a_mismatch() -> None:

@@ -229,7 +229,12 @@ def test_a_batcher_that_was_never_started_can_be_stopped(workshop: Workshop) -> 
 def test_many_threads_may_submit(workshop: Workshop, start: Start) -> None:
     batcher = start()
     wishes = [[Wish(f"{t}.{n}") for n in range(100)] for t in range(8)]
-    threads = [threading.Thread(target=lambda own=own: [batcher.submit(w) for w in own]) for own in wishes]
+
+    def submit(own: list[Wish]) -> None:
+        for wish in own:
+            batcher.submit(wish)
+
+    threads = [threading.Thread(target=submit, args=(own,)) for own in wishes]
     for thread in threads:
         thread.start()
     for thread in threads:

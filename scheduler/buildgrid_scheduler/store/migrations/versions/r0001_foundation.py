@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("connected_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("completed_leases", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("latest_call", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.PrimaryKeyConstraint("name"),
         postgresql_with={
             "fillfactor": "50",

@@ -1,0 +1,1 @@
+int answer() { return undeclared_answer; }

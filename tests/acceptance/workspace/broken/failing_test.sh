@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "expected 42, got 41"
+exit 1

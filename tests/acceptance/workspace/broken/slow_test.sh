@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "this will take a while"
+sleep 600

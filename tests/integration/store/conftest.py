@@ -1,0 +1,6 @@
+"""Databases."""
+
+from tests.integration.store.postgres import database as database
+from tests.integration.store.postgres import empty_database as empty_database
+from tests.integration.store.postgres import postgres as postgres
+from tests.integration.store.postgres import provider as provider

@@ -1,0 +1,86 @@
+"""Bringing a database to the schema, and that the schema is what the models say."""
+
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from buildgrid_scheduler.store.migrate import (
+    IncompatibleDatabaseError,
+    database_revision,
+    head_revision,
+    migrate,
+)
+from buildgrid_scheduler.store.provider import SqlProvider
+from buildgrid_scheduler.store.schema import Base
+from sqlalchemy import text
+
+
+@pytest.fixture
+def empty(empty_database: str) -> object:
+    provider = SqlProvider(empty_database)
+    yield provider
+    provider.close()
+
+
+def test_an_empty_database_is_migrated_once(empty: SqlProvider) -> None:
+    assert database_revision(empty) is None
+    assert migrate(empty)
+    assert database_revision(empty) == head_revision()
+    assert not migrate(empty)
+    assert database_revision(empty) == head_revision()
+
+
+def test_replicas_that_start_at_once_migrate_once(empty: SqlProvider) -> None:
+    did: list[bool] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            did.append(migrate(empty))
+        except BaseException as error:  # noqa: BLE001 - shown by the assertion
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert sorted(did) == [False, False, False, True]
+
+
+def test_a_database_of_an_unknown_newer_version_is_refused_and_left_alone(provider: SqlProvider) -> None:
+    with provider.session() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'r9999'"))
+    for _ in range(2):  # the second time: the lock was let go of
+        with pytest.raises(IncompatibleDatabaseError, match=r"r9999.*newer"):
+            migrate(provider)
+    assert database_revision(provider) == "r9999"
+
+
+def test_the_migrated_schema_is_that_of_the_models(provider: SqlProvider) -> None:
+    with provider.session() as session:
+        context = MigrationContext.configure(
+            session.connection(), opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_storage_parameters_are_those_of_the_models(provider: SqlProvider) -> None:
+    expected = {
+        table.name: {f"{k}={v}" for k, v in table.dialect_options["postgresql"]["with"].items()}
+        for table in Base.metadata.sorted_tables
+        if table.dialect_options["postgresql"]["with"]
+    }
+    assert {"jobs", "queue", "leases", "bots", "in_flight"} <= set(expected)
+    with provider.session() as session:
+        rows = session.execute(text("SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL"))
+        found = {name: set(options) for name, options in rows if name in Base.metadata.tables}
+    assert found == expected
+
+
+def test_the_hot_tables_have_no_foreign_keys(provider: SqlProvider) -> None:
+    """Each would cost an index probe and a row lock per write."""
+    with provider.session() as session:
+        assert session.execute(text("SELECT conname FROM pg_constraint WHERE contype = 'f'")).all() == []
