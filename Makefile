@@ -25,7 +25,7 @@ lock: $(STAMP)  ## resolve the dependencies again
 lint: $(STAMP)  ## style, types, layers, drift of generated files
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "lint: run 'make format'" >&2; exit 1; }
-	@$(BIN)/mypy --no-error-summary scheduler bot client tests benchmarks protos/generate.py
+	@$(BIN)/mypy --no-error-summary scheduler bot client demo tests benchmarks protos/generate.py
 	@$(BIN)/lint-imports --no-cache >/tmp/lint-imports.$$$$ || { cat /tmp/lint-imports.$$$$; exit 1; }; rm -f /tmp/lint-imports.$$$$
 	@$(BIN)/python protos/generate.py --check
 	@echo "lint: clean"

@@ -62,7 +62,7 @@ def next_step(code: grpc.StatusCode | None, details: str, operation_name: str) -
     if code is grpc.StatusCode.NOT_FOUND and operation_name:
         return Step.EXECUTE
     # Proxies that end a long stream reset it, which arrives as INTERNAL.
-    lost = code in (None, grpc.StatusCode.UNAVAILABLE) or (
+    lost = code in (None, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) or (
         code is grpc.StatusCode.INTERNAL and "RST_STREAM" in details
     )
     if not lost:

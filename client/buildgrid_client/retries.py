@@ -5,9 +5,15 @@ from collections.abc import Callable
 
 import grpc
 
-# The server is not there, is not reached in time, or asks for another try.
+# The server is not there, is not reached in time, or asks for another try. CANCELLED is what a server that
+# stops says to calls that have just arrived; one that we cancel ourselves raises another exception.
 OUTAGE_CODES = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED}
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+    }
 )
 # What proxies and dying servers say for a cut connection, but servers also for their own faults: worth a few
 # tries, not minutes of them.

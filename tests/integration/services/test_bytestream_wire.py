@@ -49,8 +49,15 @@ def pieces(name: str, data: bytes, start: int = 0, *, finish: bool = True) -> It
 
 
 async def write(server: StorageServer, name: str, data: bytes) -> int:
-    answer: WriteResponse = await server.bytestream.Write(pieces(name, data))
-    return answer.committed_size
+    while True:
+        try:
+            answer: WriteResponse = await server.bytestream.Write(pieces(name, data))
+        except grpc.aio.AioRpcError as error:
+            # Now and then grpc.aio loses the status of a call that the server ends while it is being sent.
+            if error.details() == "Internal error from Core":
+                continue
+            raise
+        return answer.committed_size
 
 
 async def read(server: StorageServer, name: str, offset: int = 0, limit: int = 0) -> bytes:

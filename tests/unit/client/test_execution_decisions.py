@@ -23,7 +23,7 @@ OPERATION = "main/123"
         (grpc.StatusCode.NOT_FOUND, "no such instance", "", Step.FAIL),
         (grpc.StatusCode.FAILED_PRECONDITION, "", OPERATION, Step.FAIL),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", "", Step.FAIL),
-        (grpc.StatusCode.CANCELLED, "", OPERATION, Step.FAIL),
+        (grpc.StatusCode.CANCELLED, "", OPERATION, Step.WAIT),
     ],
 )
 def test_a_lost_stream_is_picked_up_and_a_refusal_is_final(
