@@ -220,5 +220,5 @@ class Replica(RuleBasedStateMachine):
 
 TestNoLostWakeup = Replica.TestCase
 TestNoLostWakeup.settings = settings(
-    max_examples=100, stateful_step_count=50, deadline=None, database=None, print_blob=True
+    max_examples=300, stateful_step_count=50, deadline=None, database=None, print_blob=True
 )
