@@ -37,7 +37,12 @@ class Running:
 
 def peer_script() -> Path | None:
     """The script that starts BuildGrid (`up DATABASE_URL PORT`, `down`); None where it is absent."""
-    script = Path(os.environ.get("BENCH_PEER") or REPOSITORY.parent / "shared/peers/buildgrid")
+    named = os.environ.get("BENCH_PEER")
+    if not named and (said := REPOSITORY / ".ci" / "peer").is_file():
+        named = said.read_text().strip()
+    if not named:
+        return None
+    script = REPOSITORY / named
     return script if script.is_file() else None
 
 

@@ -13,7 +13,6 @@ from tests.acceptance.farm import Farm, Postgres, Replica
 from tests.acceptance.gate import Gate
 
 HERE = Path(__file__).parent
-OFFLINE_RULES = HERE.parents[2] / "shared" / "bazel-offline"
 INSTALL_BAZEL = "no bazel or bazelisk on PATH; install one (Debian: apt-get install bazel-bootstrap)"
 INSTALL_RULES = (
     "{folder} does not hold {missing}, which Bazel cannot fetch offline; set BAZEL_OVERRIDES to a folder "
@@ -44,7 +43,10 @@ def bazel(folder: Path) -> Iterator[Bazel]:
     program = find_bazel()
     if program is None:
         pytest.skip(INSTALL_BAZEL)
-    overrides = Path(os.environ.get("BAZEL_OVERRIDES") or OFFLINE_RULES).resolve()
+    named = os.environ.get("BAZEL_OVERRIDES")
+    if not named:
+        pytest.skip(INSTALL_RULES.format(folder="BAZEL_OVERRIDES (unset)", missing=", ".join(REPOSITORIES)))
+    overrides = Path(named).resolve()
     missing = [name for name in REPOSITORIES if not (overrides / name).is_dir()]
     if missing:
         pytest.skip(INSTALL_RULES.format(folder=overrides, missing=", ".join(missing)))
