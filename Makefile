@@ -34,10 +34,10 @@ format: $(STAMP)  ## mend what can be mended by a program
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
 test: $(STAMP)  ## all tests that need no cluster, against an embedded PostgreSQL (or DATABASE_URL)
-	@$(BIN)/pytest -n $${PYTEST_WORKERS:-4} --dist loadgroup
+	@GRPC_VERBOSITY=NONE $(BIN)/pytest -n $${PYTEST_WORKERS:-4} --dist loadgroup
 
 acceptance: $(STAMP)  ## real Bazel builds (needs bazel on PATH)
-	@$(BIN)/pytest tests/acceptance
+	@GRPC_VERBOSITY=NONE $(BIN)/pytest tests/acceptance
 
 demo: $(STAMP)  ## start a farm on this machine and build a C project on it (CLIENT=bazel: with Bazel)
 	@$(BIN)/python demo/run.py $(if $(CLIENT),--client $(CLIENT))
