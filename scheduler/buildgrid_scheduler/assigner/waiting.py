@@ -257,5 +257,13 @@ class WaitingBots:
                     else:
                         work.count = 1
                         self._dirty.add(key)
-                        again = bool(self._held)
+                        again |= bool(self._held)
+                elif self._somebody_could_take(key):
+                    # Whoever was woken for it took something else: the next one is for what is left.
+                    self._dirty.add(key)
+                    again = True
         return again
+
+    def _somebody_could_take(self, key: HashKey) -> bool:
+        requires = self._work[key].requires
+        return any(instance == key[0] and satisfies(offer, requires) for instance, offer in self._classes)

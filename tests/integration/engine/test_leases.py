@@ -364,3 +364,24 @@ def test_expired_sessions_are_reaped_in_handfuls_until_there_are_none(
     assert [replica.reap() for _ in range(4)] == [10, 10, 3, 0]
     assert counts(provider, "bots") == 1
     replica.sync(alive, "alive")
+
+
+@pytest.mark.parametrize("how", ["closed", "expired", "opened anew"])
+def test_a_cancelled_job_is_not_requeued_when_its_bot_goes(
+    replica: Replica, provider: SqlProvider, how: str
+) -> None:
+    operation = replica.enqueue("action").operation_name
+    session = replica.open()
+    job = replica.take(session)
+    replica.sync(session, reports={job: Report(ACTIVE)})
+    replica.cancel(operation)
+    before = replica.response(operation)
+    if how == "closed":
+        replica.call(replica.engine.sessions.close("", session, "the node is gone"))
+    elif how == "expired":
+        replica.clock.advance(2 * KEEPALIVE)
+        assert replica.reap() == 1
+    else:
+        replica.open()
+    assert counts(provider, "queue") == counts(provider, "leases") == 0
+    assert replica.response(operation) == before

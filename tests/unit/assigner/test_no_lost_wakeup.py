@@ -119,9 +119,9 @@ class Replica(RuleBasedStateMachine):
                 calls.append(call)
         self.submitted = [call for call in self.submitted if call not in calls]
         self.enqueued, self.nudged = [], False
+        self.waiting.take(call.session_name for call in calls)  # older calls, which are answered
         woken = [call for call in self.waiting.plan(new) if isinstance(call, Call)]
-        here = {call.session_name for call in calls}
-        calls += [call for call in woken if call.session_name not in here]
+        calls += woken
         self.waiting.asking(call.session_name for call in calls)
         self.batch = Batch(new, calls, woken)
         self.claim(self.batch)

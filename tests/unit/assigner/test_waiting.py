@@ -248,3 +248,24 @@ def test_kinds_of_bots_that_came_and_went_are_forgotten_and_known_again_when_the
     assert waiting.candidates("", pairs("x 1")) == {"x 1"}
     waiting.arrived([arrival("x 2")], heard=True)
     assert waiting.candidates("", pairs("x 2")) == {"x 2"}
+
+
+def test_a_job_that_is_left_by_the_bot_that_was_woken_for_it_wakes_the_next(waiting: WaitingBots) -> None:
+    """Both jobs are told of, and one bot can take either: it takes the one that the other bot could not."""
+    hold(waiting, "either", offer="a b")
+    hold(waiting, "only a", offer="a")
+    waiting.arrived([arrival("a")], heard=True)
+    assert names(waiting.plan([])) == ["either"]
+    waiting.arrived([arrival("b")], heard=True)
+    assert waiting.plan([]) == []
+    marks = waiting.heard("", {"a", "b"})
+    assert settle(waiting, marks, asked=1, chosen=1, got=["b"])
+    assert names(waiting.plan([])) == ["only a"]
+
+
+def test_a_backlog_that_no_held_bot_could_take_is_not_asked_for_again_and_again(waiting: WaitingBots) -> None:
+    hold(waiting, "other", offer="b")
+    waiting.arrived([arrival("a")] * 100, heard=True)
+    assert waiting.plan([]) == []
+    assert not settle(waiting, waiting.heard("", {"a"}), asked=1, chosen=1, got=["a"])
+    assert not waiting.unplanned
