@@ -128,7 +128,7 @@ async def _run(options: Options, sandbox: Sandbox, cache: FileCache) -> int:
     except asyncio.CancelledError:
         if not killed:
             raise
-        _log.warning("stopped with actions running")
+        _log.warning("stopped before the server had heard of everything")
         return 128 + signal.SIGTERM
     finally:
         runner.close()

@@ -29,6 +29,8 @@ POLL_DEADLINE = 60.0
 OPEN_DEADLINE = 3.0
 # How long a bot that leaves without work tries to say so.
 GOODBYE_SECONDS = 5.0
+# How long it tries to report what it has done to a server that does not answer.
+UNREPORTED_SECONDS = 8.0
 _SESSION_GONE = frozenset(
     {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 )
@@ -124,6 +126,7 @@ class BotSession:
     async def _converse(self, report: Report, answer: bots_pb2.BotSession) -> bool:
         """Updates until the bot may leave (True) or the session is gone (False)."""
         empty_answers = interrupted = 0
+        unheard_since: float | None = None
         heartbeat = self._heartbeat_after(answer)
         orders = self._take_in(report, answer.leases)
         while True:
@@ -144,14 +147,18 @@ class BotSession:
                     _log.warning("session %s is gone: %s", self._name, error.details())
                     return False
                 await self._after_failure("reach the server", error)
-                if self._leaving and not self._held.count and time.monotonic() > self._leave_at:
-                    return True
+                if self._leaving and not self._held.running:
+                    unheard_since = unheard_since or time.monotonic()
+                    patience_left = UNREPORTED_SECONDS if self._held.count else 0.0
+                    if time.monotonic() > max(self._leave_at, unheard_since + patience_left):
+                        return True
                 continue
             if update is None:
                 interrupted += 1
                 orders, empty_answers = Orders(), 0
                 continue
             self._recovered()
+            unheard_since = None
             interrupted = 0
             heartbeat = self._heartbeat_after(update)
             orders = self._take_in(report, update.leases)

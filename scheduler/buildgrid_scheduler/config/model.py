@@ -3,9 +3,34 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/]+):\d{1,5}$")]
+REAPI_KEYWORDS = frozenset(
+    {"blobs", "uploads", "actions", "actionResults", "operations", "capabilities", "compressed-blobs"}
+)
+
+
+def _port_in_range(address: str) -> str:
+    if int(address.rpartition(":")[2]) > 65535:
+        raise ValueError("the port must be from 0 to 65535")
+    return address
+
+
+def _instance_name(name: str) -> str:
+    segments = name.split("/") if name else []
+    if "" in segments:
+        raise ValueError("an instance name has no empty segments")
+    if taken := REAPI_KEYWORDS.intersection(segments):
+        raise ValueError(f"{min(taken)!r} may not be a segment of an instance name (REAPI, resource names)")
+    return name
+
+
+InstanceName = Annotated[str, AfterValidator(_instance_name)]
+Address = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/]+):\d{1,5}$"),
+    AfterValidator(_port_in_range),
+]
 PostgresUrl = Annotated[str, StringConstraints(pattern=r"^postgres(ql)?://")]
 ByteSize = Annotated[int, Field(ge=1024 * 1024)]
 
@@ -108,7 +133,7 @@ class Config(_Model):
     """of the gRPC services; [::]:50051 in containers"""
     data: Path = Path("buildgrid-data")
     """folder of the embedded database and the disk CAS"""
-    instances: tuple[str, ...] = ("",)
+    instances: tuple[InstanceName, ...] = ("",)
     """instance names that are served; may hold slashes"""
     database: DatabaseConfig = DatabaseConfig()
     monitoring: MonitoringConfig = MonitoringConfig()

@@ -118,3 +118,19 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_config(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("listen: 127.0.0.1:99999", "the port must be from 0 to 65535"),
+        ("instances: [a/blobs/b]", "'blobs' may not be a segment"),
+        ("instances: [a//b]", "no empty segments"),
+        ("instances: [/x]", "no empty segments"),
+    ],
+)
+def test_what_could_never_be_reached_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_config(file)
