@@ -186,6 +186,12 @@ class Engine:
         """These sessions have something to be told."""
         self.held.poke(sessions)
 
+    def _make_sure(self) -> None:
+        """The database answers again: whatever was committed unheard is looked at now."""
+        if self._unsure:
+            self._unsure = False
+            self.catch_up()
+
     def catch_up(self) -> None:
         """News may have been lost, of anything: look at all that somebody waits for here."""
         self.jobs_changed(None)
@@ -281,9 +287,7 @@ class Engine:
         for outcome in work.outcomes:
             self.held.conclude(outcome, work.expires_at, delivery)
         self.poke(work.effects.sessions)
-        if self._unsure:
-            self._unsure = False
-            self.catch_up()
+        self._make_sure()
         # Calls that are held only now were not seen by whoever told of an arrival meanwhile.
         if self.waiting.unplanned or (again and any(claim.got for claim in work.claims)):
             self.nudge()
@@ -328,6 +332,7 @@ class Engine:
             self.tell_arrivals(effects.arrivals)
             delivery.settle(item.ticket, outcome)
             self.poke(effects.sessions)
+            self._make_sure()
 
     def tell_arrivals(self, keys: Sequence[tuple[str, str]]) -> None:
         if keys:

@@ -81,7 +81,7 @@ def _first_fails(monkeypatch: pytest.MonkeyPatch, thread: str, *, committed: boo
 
             if committed:
                 real(connection, body)
-                raise DatabaseBusyError("the connection is lost", 0.0)
+                raise DatabaseBusyError("the connection is lost", 0.0, unknown=True)
             return real(connection, lose)
 
         use(transaction)
@@ -106,7 +106,7 @@ def every_first_try_fails(monkeypatch: pytest.MonkeyPatch, *, committed: bool) -
                 raise DatabaseBusyError("it was the victim", 0.0)
 
             real(connection, body if committed else lose)
-            raise DatabaseBusyError("the connection is lost", 0.0)
+            raise DatabaseBusyError("the connection is lost", 0.0, unknown=True)
 
         use(transaction)
         yield

@@ -376,3 +376,43 @@ def test_undoing_a_claim_leaves_alone_what_a_later_call_was_told(
     replica.call(replica.engine.sessions.hand_back(session, [job], hung_up))
     (tell,) = replica.sync(session, reports={job: Report(ACTIVE)}).leases
     assert tell.state is ACTIVE
+
+
+# --- calls of a session that were overtaken
+
+
+def test_a_held_call_whose_connection_died_has_no_say_after_the_bot_called_elsewhere(
+    replica: Replica, other: Replica
+) -> None:
+    session = replica.open()
+    silent = held(replica, session)
+    other.enqueue("action")
+    job = other.take(session)
+    other.sync(session, reports={job: Report(ACTIVE)})
+    replica.engine.poke([session])  # its old report, of no lease, must not close the session
+    with pytest.raises(Unavailable):
+        result(silent)
+    (tell,) = other.sync(session, reports={job: Report(ACTIVE)}).leases
+    assert (tell.job_name, tell.state) == (job, ACTIVE)
+
+
+def test_a_newer_call_of_a_session_answers_the_one_that_is_held(replica: Replica) -> None:
+    session = replica.open()
+    older = held(replica, session)
+    replica.sync(session)
+    with pytest.raises(Unavailable):
+        result(older)
+    assert replica.engine.waiting.held == 0
+
+
+def test_all_held_calls_are_asked_again_after_a_commit_that_was_not_heard_of(
+    replica: Replica, other: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = replica.open()
+    waiting = held(replica, session)
+    other.enqueue("action")
+    assert other.call(assign_waiting("", requirement_hash({}), [session], by_age=False)) == [session]
+    another = replica.open("another")
+    with first_commit_unheard(monkeypatch, WRITER):
+        replica.sync(another, "another")
+    assert len(told(waiting)) == 1
