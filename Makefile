@@ -20,7 +20,7 @@ protos: $(STAMP)  ## compile the protocol files again
 
 lock: $(STAMP)  ## resolve the dependencies again
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 \
-	  --extra embedded --group dev --upgrade pyproject.toml -o requirements.lock
+	  --extra embedded --extra object-store --extra metering --group dev --upgrade pyproject.toml -o requirements.lock
 
 lint: $(STAMP)  ## style, types, layers, drift of generated files
 	@$(BIN)/ruff check --quiet .
