@@ -53,6 +53,8 @@ class JobEntry(Base):
     n_tries: Mapped[int] = mapped_column(Integer)
     n_infra_tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     queued_at: Mapped[datetime] = mapped_column(_Time)
+    assigned_at: Mapped[datetime | None] = mapped_column(_Time)
+    """when the bot was told of the attempt that completed the job"""
     worker_start_at: Mapped[datetime | None] = mapped_column(_Time)
     worker_completed_at: Mapped[datetime | None] = mapped_column(_Time)
     completed_at: Mapped[datetime | None] = mapped_column(_Time)
@@ -65,6 +67,12 @@ class JobEntry(Base):
     """the serialized ExecuteResponse: kept here, not in the CAS, which may evict it"""
     stdout_stream_name: Mapped[str] = mapped_column(Text, server_default=text("''"))
     stderr_stream_name: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """of the log streams, as clients read them"""
+    stdout_stream_write_name: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    stderr_stream_write_name: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """as the bot writes them"""
+    attempts: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
+    """ended attempts after which the job waited again, oldest first; see core.history"""
 
     # No index on a column that completion writes, so that completion is a HOT update.
     __table_args__ = (
@@ -96,6 +104,10 @@ class QueueEntry(Base):
     property_label: Mapped[str] = mapped_column(Text)
     priority: Mapped[int] = mapped_column(Integer)
     queued_at: Mapped[datetime] = mapped_column(_Time)
+    avoid_class: Mapped[str | None] = mapped_column(Text)
+    """bots of this capacity class lost the job"""
+    avoid_until: Mapped[datetime | None] = mapped_column(_Time)
+    """and get it again only from then on"""
 
     __table_args__ = (
         Index("ix_queue_priority", "instance_name", "requirement_hash", "priority", "queued_at", "job_name"),
@@ -152,6 +164,10 @@ class BotEntry(Base):
     offer: Mapped[list[list[str]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
     """sorted [key, value] pairs of the primary device"""
     version: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    capacity_class: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """worker property `capacity-class`: bots that tend to vanish together"""
+    drained: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """a copy of the mark in `drains`, so that who locks the session need not look there"""
     connected_at: Mapped[datetime] = mapped_column(_Time)
     expires_at: Mapped[datetime] = mapped_column(_Time)
     completed_leases: Mapped[str] = mapped_column(Text, server_default=text("''"))
@@ -161,6 +177,18 @@ class BotEntry(Base):
     """which of the session's calls was answered last: an older one that is still held has no say"""
 
     __table_args__ = (Index("uq_bots_bot_id", "instance_name", "bot_id", unique=True), _CHURN)
+
+
+class DrainEntry(Base):
+    """A mark on a bot: none of its sessions gets a lease. May be there before the bot is."""
+
+    __tablename__ = "drains"
+
+    instance_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    bot_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    marked_at: Mapped[datetime] = mapped_column(_Time)
+    disrupted: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """its pod was evicted or preempted: what it loses is not the jobs' doing"""
 
 
 class OperationEntry(Base):
@@ -175,6 +203,8 @@ class OperationEntry(Base):
     cancelled: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     request_metadata_hash: Mapped[str | None] = mapped_column(Text)
     client_identity_id: Mapped[int | None] = mapped_column(BigInteger)
+    watched_at: Mapped[datetime | None] = mapped_column(_Time)
+    """when somebody was last seen to follow it; none for one that need not be followed (see timers)"""
 
     __table_args__ = (Index("ix_operations_job", "job_name"),)
 
@@ -193,6 +223,7 @@ class RequestMetadataEntry(Base):
     action_mnemonic: Mapped[str] = mapped_column(Text)
     target_id: Mapped[str] = mapped_column(Text)
     configuration_id: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(_Time, server_default=text("now()"))
 
 
 class ClientIdentityEntry(Base):
@@ -219,3 +250,11 @@ class ActionResultEntry(Base):
     result: Mapped[bytes] = mapped_column(LargeBinary)
     """a serialized ActionResult"""
     stored_at: Mapped[datetime] = mapped_column(_Time)
+
+
+class CompatibilityEntry(Base):
+    """The oldest revision whose code runs on this schema. One row."""
+
+    __tablename__ = "schema_compatibility"
+
+    oldest_revision: Mapped[str] = mapped_column(Text, primary_key=True)
