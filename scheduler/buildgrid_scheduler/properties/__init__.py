@@ -2,5 +2,6 @@
 
 from buildgrid_scheduler.properties.dynamic import DynamicPropertySet
 from buildgrid_scheduler.properties.property_set import PropertySet
+from buildgrid_scheduler.properties.static import PropertyLabel, StaticPropertySet
 
-__all__ = ["DynamicPropertySet", "PropertySet"]
+__all__ = ["DynamicPropertySet", "PropertyLabel", "PropertySet", "StaticPropertySet"]

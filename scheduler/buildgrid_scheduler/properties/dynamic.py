@@ -7,9 +7,8 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotSession
 
 from buildgrid_scheduler.core.errors import FailedPrecondition
-from buildgrid_scheduler.properties.property_set import UNKNOWN_LABEL, device_pairs
-
-MAX_COMBINATIONS = 4096
+from buildgrid_scheduler.core.requirements import Offer
+from buildgrid_scheduler.properties.property_set import MAX_COMBINATIONS, UNKNOWN_LABEL, device_pairs
 
 
 class DynamicPropertySet:
@@ -61,9 +60,13 @@ class DynamicPropertySet:
             label = min(values[self.label_key])
         return label, {k: sorted(v) for k, v in sorted(values.items()) if k in self.match_property_keys}
 
+    def offer(self, bot_session: BotSession) -> Offer:
+        """The pairs that matching looks at."""
+        return frozenset(pair for pair in device_pairs(bot_session) if pair[0] in self.match_property_keys)
+
     def worker_properties(self, bot_session: BotSession) -> list[dict[str, list[str]]]:
         """See `PropertySet`. The power set of the bot's match pairs; the services do not call this."""
-        offered = sorted(p for p in device_pairs(bot_session) if p[0] in self.match_property_keys)
+        offered = sorted(self.offer(bot_session))
         if 2 ** len(offered) > MAX_COMBINATIONS:
             raise FailedPrecondition(
                 f"the bot has {len(offered)} match properties: more than {MAX_COMBINATIONS} combinations"

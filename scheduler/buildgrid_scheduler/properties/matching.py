@@ -11,8 +11,10 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotS
 
 from buildgrid_scheduler.core.requirements import Offer, pairs, requirement_hash
 from buildgrid_scheduler.properties.dynamic import DynamicPropertySet
-from buildgrid_scheduler.properties.property_set import PropertySet, device_pairs
+from buildgrid_scheduler.properties.property_set import PropertySet
+from buildgrid_scheduler.properties.static import StaticPropertySet
 
+_BUILT_IN = (DynamicPropertySet, StaticPropertySet)
 _HASH_KEY = "requirement-hash"
 
 
@@ -24,15 +26,14 @@ class Matching:
 
     def offer(self, bot_session: BotSession) -> Offer:
         """What a bot offers. Raises FailedPrecondition for a bot that the property set refuses."""
-        if isinstance(self.property_set, DynamicPropertySet):
-            keys = self.property_set.match_property_keys
-            return frozenset(pair for pair in device_pairs(bot_session) if pair[0] in keys)
+        if isinstance(self.property_set, _BUILT_IN):
+            return self.property_set.offer(bot_session)
         return frozenset(
             (_HASH_KEY, requirement_hash(r)) for r in self.property_set.worker_properties(bot_session)
         )
 
     def requires(self, requirements: Mapping[str, Sequence[str]]) -> Offer:
         """What a job with these match properties requires of a bot's offer."""
-        if isinstance(self.property_set, DynamicPropertySet):
+        if isinstance(self.property_set, _BUILT_IN):
             return pairs(requirements)
         return frozenset({(_HASH_KEY, requirement_hash(requirements))})

@@ -6,6 +6,8 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotSession
 
 UNKNOWN_LABEL = "unknown"
+MAX_COMBINATIONS = 4096
+"""requirements of one bot that `worker_properties` lists at most"""
 
 
 class PropertySet(Protocol):

@@ -4,7 +4,8 @@ import pytest
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import Platform
 from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotSession
 from buildgrid_scheduler.core.errors import FailedPrecondition
-from buildgrid_scheduler.properties.dynamic import MAX_COMBINATIONS, DynamicPropertySet
+from buildgrid_scheduler.properties.dynamic import DynamicPropertySet
+from buildgrid_scheduler.properties.property_set import MAX_COMBINATIONS
 
 
 def platform(*pairs: tuple[str, str]) -> Platform:
