@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 from typing import cast
 
@@ -11,6 +12,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 
+from buildgrid_scheduler.core.clock import to_timestamp
 from buildgrid_scheduler.core.instance import qualified
 
 _TYPE = "type.googleapis.com/build.bazel.remote.execution.v2."
@@ -55,6 +57,30 @@ def failed_response(code: int, message: str, *, result: re_pb2.ActionResult | No
     response.status.code = code
     response.status.message = message
     return response.SerializeToString()
+
+
+def executed_action_metadata(
+    response: bytes | None,
+    *,
+    worker: str | None,
+    queued_at: datetime,
+    worker_start_at: datetime | None,
+    worker_completed_at: datetime | None,
+) -> re_pb2.ExecutedActionMetadata:
+    """When a job was queued, started and done: what its response says, and where that is silent, its row."""
+    metadata = re_pb2.ExecutedActionMetadata()
+    if response is not None:
+        with suppress(DecodeError):
+            metadata.CopyFrom(re_pb2.ExecuteResponse.FromString(response).result.execution_metadata)
+    metadata.worker = metadata.worker or worker or ""
+    for moment, field in (
+        (queued_at, "queued_timestamp"),
+        (worker_start_at, "worker_start_timestamp"),
+        (worker_completed_at, "worker_completed_timestamp"),
+    ):
+        if moment is not None and not metadata.HasField(field):  # type: ignore[arg-type]
+            getattr(metadata, field).CopyFrom(to_timestamp(moment))
+    return metadata
 
 
 def operation_message(instance: str, name: str, state: JobState, *, cancelled: bool = False) -> Operation:

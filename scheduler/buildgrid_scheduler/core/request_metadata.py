@@ -4,9 +4,22 @@ import hashlib
 
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import RequestMetadata
 
+METADATA_COLUMNS = (
+    "hash",
+    "tool_name",
+    "tool_version",
+    "action_id",
+    "invocation_id",
+    "correlated_invocations_id",
+    "action_mnemonic",
+    "target_id",
+    "configuration_id",
+)
+"""of `request_metadata`, in the order of `metadata_row`"""
+
 
 def metadata_row(metadata: RequestMetadata) -> tuple[str, ...]:
-    """(hash, tool name, tool version, action id, invocation, correlated, mnemonic, target, configuration)"""
+    """The values of METADATA_COLUMNS."""
     raw = (
         metadata.tool_details.tool_name,
         metadata.tool_details.tool_version,
@@ -20,3 +33,20 @@ def metadata_row(metadata: RequestMetadata) -> tuple[str, ...]:
     fields = tuple(field.replace("\0", "") for field in raw)  # PostgreSQL's text holds no NUL
     digest = hashlib.sha1("\0".join(fields).encode(), usedforsecurity=False)
     return digest.hexdigest(), *fields
+
+
+def metadata_message(row: tuple[str, ...]) -> RequestMetadata:
+    """The inverse of `metadata_row`."""
+    _, tool_name, tool_version, action_id, invocation, correlated, mnemonic, target, configuration = row
+    metadata = RequestMetadata(
+        action_id=action_id,
+        tool_invocation_id=invocation,
+        correlated_invocations_id=correlated,
+        action_mnemonic=mnemonic,
+        target_id=target,
+        configuration_id=configuration,
+    )
+    if tool_name or tool_version:
+        metadata.tool_details.tool_name = tool_name
+        metadata.tool_details.tool_version = tool_version
+    return metadata

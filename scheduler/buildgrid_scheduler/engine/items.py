@@ -173,6 +173,8 @@ class LoadedOperation:
     job_name: str
     cancelled: bool
     state: JobState
+    owner: tuple[str, ...] | None = None
+    """(instance, workflow, actor, subject) of whoever asked for it, where that is known"""
 
 
 ReadItem = LoadOperation

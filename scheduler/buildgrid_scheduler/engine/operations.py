@@ -1,6 +1,8 @@
 """Transactions on single operations: cancelling, attaching to a job. Rare, so each is one of its own."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from google.rpc import code_pb2
@@ -8,8 +10,13 @@ from google.rpc import code_pb2
 from buildgrid_scheduler.core.errors import Cancelled, NotFound
 from buildgrid_scheduler.core.job_state import JobState, Stage, cancelled_response
 from buildgrid_scheduler.core.lease_transition import LeaseState
-from buildgrid_scheduler.engine.items import Effects
+from buildgrid_scheduler.engine.enqueueing import EnqueueBatch
+from buildgrid_scheduler.engine.items import Effects, Enqueue
+from buildgrid_scheduler.store import statements as sql
 from buildgrid_scheduler.store.hot_connection import Statements
+
+Metadata = tuple[str, ...] | None
+"""a row of `request_metadata`, see core.request_metadata"""
 
 _FIND = """
 SELECT o.job_name, o.cancelled, j.action_digest, j.completed_at IS NOT NULL
@@ -36,6 +43,13 @@ _ATTACH = """
 INSERT INTO operations (name, instance_name, job_name, created_at, request_metadata_hash, client_identity_id)
 VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
+_IS_THERE = "SELECT 1 FROM operations WHERE name = %s"
+_PULL_FORWARD = "UPDATE queue SET priority = %s WHERE job_name = %s AND priority > %s"
+_TAKE_FLIGHT = """
+INSERT INTO in_flight (instance_name, action_digest, job_name) VALUES (%s, %s, %s)
+ON CONFLICT (instance_name, action_digest) DO UPDATE SET job_name = excluded.job_name
+"""
+_SET_STATUS = "UPDATE jobs SET status_code = %s WHERE name = %s"
 
 
 def unknown_operation(name: str) -> NotFound:
@@ -86,8 +100,27 @@ def cancel(instance: str, operation: str) -> Callable[[Statements, datetime, Eff
     return transaction
 
 
+def _add_metadata(db: Statements, metadata: Metadata) -> None:
+    if metadata is not None:
+        db.execute(sql.ADD_REQUEST_METADATA, tuple([value] for value in metadata))
+
+
+def _attach(
+    db: Statements,
+    operation: str,
+    instance: str,
+    job: str,
+    now: datetime,
+    metadata: Metadata,
+    identity_id: int | None,
+) -> None:
+    _add_metadata(db, metadata)
+    values = (operation, instance, job, now, metadata[0] if metadata else None, identity_id)
+    db.execute(_ATTACH, values)
+
+
 def attach(
-    instance: str, operation: str, job: str, *, metadata_hash: str | None, identity_id: int | None
+    instance: str, operation: str, job: str, *, metadata: Metadata = None, identity_id: int | None = None
 ) -> Callable[[Statements, datetime, Effects], None]:
     """A new operation on a job that exists. Raises NotFound, or Cancelled for a cancelled job."""
 
@@ -97,7 +130,62 @@ def attach(
             raise NotFound(f"job {job!r} is not known")
         if found[0][0]:
             raise Cancelled(f"job {job!r} was cancelled; execute the action again")
-        db.execute(_ATTACH, (operation, instance, job, now, metadata_hash, identity_id))
+        _attach(db, operation, instance, job, now, metadata, identity_id)
+
+    return transaction
+
+
+def share(
+    instance: str,
+    operation: str,
+    digest: str,
+    *,
+    priority: int,
+    metadata: Metadata = None,
+    identity_id: int | None = None,
+) -> Callable[[Statements, datetime, Effects], bool]:
+    """A new operation on the unfinished job of an action, which a more urgent one pulls forward.
+
+    False if there is no such job, or it may not be shared.
+    """
+
+    def transaction(db: Statements, now: datetime, effects: Effects) -> bool:
+        flight = db.rows(_LOCK_FLIGHT, (instance, digest))
+        if not flight or db.rows(_IS_COMPLETE, (flight[0][0],)) != [(False,)]:
+            return bool(db.rows(_IS_THERE, (operation,)))  # run again after a commit that went unheard
+        job = flight[0][0]
+        db.execute(_PULL_FORWARD, (priority, job, priority))
+        _attach(db, operation, instance, job, now, metadata, identity_id)
+        return True
+
+    return transaction
+
+
+def create(
+    item: Enqueue, status_code: int, max_queue_size: int | None
+) -> Callable[[Statements, datetime, Effects], None]:
+    """A new operation on a new job, whatever else runs; who comes later shares this one.
+
+    Raises ResourceExhausted when too many jobs wait.
+    """
+    job = replace(item.job, share=False, look_up=False)
+
+    def transaction(db: Statements, now: datetime, effects: Effects) -> None:
+        batch = EnqueueBatch([replace(item, job=job)])
+        if max_queue_size is not None and not db.rows(_IS_THERE, (item.operation_name,)):
+            batch.refuse_above(max_queue_size, db)
+        if batch.refused:
+            raise batch.refused[item.operation_name]
+        if not job.do_not_cache and job.response is None:
+            db.execute(_TAKE_FLIGHT, (job.instance, job.action_digest, job.name))
+        encoded = json.dumps(job.requirements)
+        db.execute(sql.ADD_REQUIREMENTS, ([job.requirement_hash], [encoded]))
+        _add_metadata(db, item.request_metadata)
+        batch.send(db, now)
+        if job.response is None:
+            effects.arrivals.append((job.instance, job.requirement_hash))
+        else:
+            db.execute(_SET_STATUS, (status_code, job.name))
 
     return transaction
 

@@ -13,13 +13,14 @@ def read_batch(connection: HotConnection, batch: Sequence[LoadOperation], delive
     """Load all operations of a batch in one round trip."""
     names = [item.operation_name for item in batch]
     rows = connection.read(lambda db: db.rows(sql.LOAD_OPERATIONS, (names,)))
-    loaded = {row[0]: _loaded(row) for row in rows}
+    loaded = {row[0]: loaded_operation(row) for row in rows}
     for item in batch:
         delivery.settle(item.ticket, loaded.get(item.operation_name))
 
 
-def _loaded(row: Row) -> LoadedOperation:
-    name, instance, job, cancelled, digest, complete, response, told, partial, stdout, stderr = row
+def loaded_operation(row: Row) -> LoadedOperation:
+    """A row of LOAD_OPERATIONS."""
+    name, instance, job, cancelled, digest, complete, response, told, partial, stdout, stderr, *owner = row
     stage = Stage.COMPLETED if complete else Stage.EXECUTING if told else Stage.QUEUED
     state = JobState(stage, digest, response, partial, stdout, stderr)
-    return LoadedOperation(name, instance, job, cancelled, state)
+    return LoadedOperation(name, instance, job, cancelled, state, None if owner[0] is None else tuple(owner))

@@ -10,6 +10,7 @@ from buildgrid_scheduler.core.completion import CompletionPolicy
 from buildgrid_scheduler.core.requirements import Offer
 from buildgrid_scheduler.engine.items import Effects
 from buildgrid_scheduler.engine.lease_ends import LeaseChanges, lock_leases
+from buildgrid_scheduler.engine.synchronizing import unknown_session
 from buildgrid_scheduler.store.hot_connection import Statements
 
 REAP_AT_ONCE = 10
@@ -132,3 +133,24 @@ class SessionTransactions:
         db.execute(_DELETE, (names,))
         changes.tell(effects)
         effects.sessions.update(names)
+
+
+_REFRESH = """
+UPDATE bots SET expires_at = greatest(expires_at, %s)
+WHERE instance_name = %s AND name = %s AND bot_id = %s RETURNING expires_at
+"""
+
+
+def refresh(
+    instance: str, name: str, bot_id: str, keepalive: timedelta
+) -> Callable[[Statements, datetime, Effects], datetime]:
+    """Extend a session without a report; returns until when. Raises InvalidArgument for an unknown one."""
+
+    def transaction(db: Statements, now: datetime, effects: Effects) -> datetime:
+        rows = db.rows(_REFRESH, (now + keepalive, instance, name, bot_id))
+        if not rows:
+            raise unknown_session(name, bot_id)
+        expires: datetime = rows[0][0]
+        return expires
+
+    return transaction

@@ -43,6 +43,11 @@ class SessionOutcome:
     """a completion is reported that was reported before: its answer was lost"""
 
 
+def unknown_session(name: str, bot_id: str) -> InvalidArgument:
+    """The answer for a session that is not there, not of this instance, or not of this bot."""
+    return InvalidArgument(f"bot session {name!r} of bot {bot_id!r} is not known; create a new session")
+
+
 def taken_over() -> Unavailable:
     """The answer to a held call when the bot has called again since: it waits there no more."""
     return Unavailable("a later call of the same session took over")
@@ -58,9 +63,7 @@ def synchronize(
     """Apply the lease table to one session: notes in `changes` what to write, in `effects` what to tell."""
     outcome = SessionOutcome(item)
     if session is None or session.instance != item.instance or session.bot_id != item.bot_id:
-        outcome.error = InvalidArgument(
-            f"bot session {item.session_name!r} of bot {item.bot_id!r} is not known; create a new session"
-        )
+        outcome.error = unknown_session(item.session_name, item.bot_id)
         return outcome
     if item.woken and session.latest_call != item.call_id:
         outcome.error = taken_over()

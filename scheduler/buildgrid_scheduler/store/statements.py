@@ -254,8 +254,10 @@ FROM w JOIN requirements r ON r.requirement_hash = w.requirement_hash
 
 LOAD_OPERATIONS = """
 SELECT o.name, o.instance_name, o.job_name, o.cancelled, j.action_digest, j.completed_at IS NOT NULL,
-       j.response, l.told_at IS NOT NULL, l.partial_metadata, j.stdout_stream_name, j.stderr_stream_name
+       j.response, l.told_at IS NOT NULL, l.partial_metadata, j.stdout_stream_name, j.stderr_stream_name,
+       c.instance, c.workflow, c.actor, c.subject
 FROM operations o JOIN jobs j ON j.name = o.job_name LEFT JOIN leases l ON l.job_name = o.job_name
+LEFT JOIN client_identities c ON c.id = o.client_identity_id
 WHERE o.name = ANY(%s)
 """
 

@@ -2,8 +2,8 @@
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 
 import buildgrid_scheduler
 import pytest
@@ -14,7 +14,6 @@ from buildgrid_scheduler import (
     BotStatus,
     Cancelled,
     DataLoss,
-    DynamicPropertySet,
     InvalidArgument,
     NotFound,
     ResourceExhausted,
@@ -26,111 +25,20 @@ from buildgrid_scheduler import (
 )
 from buildgrid_scheduler.storage.memory import MemoryActionCache, MemoryStorage
 from buildgrid_scheduler.store.action_cache import PostgresActionCache
-from google.longrunning.operations_proto_pb2 import Operation
 
-OK = int(BotStatus.OK)
-PROPERTIES = DynamicPropertySet(
-    unique_property_keys=set(), match_property_keys={"Pool"}, wildcard_property_keys=set()
+from tests.integration.facade.calls import (
+    OK,
+    PROPERTIES,
+    Start,
+    Time,
+    action,
+    active,
+    completed,
+    give,
+    metadata_of,
+    queue,
+    response_of,
 )
-Start = Callable[..., Scheduler]
-
-
-class Time:
-    """A clock that tests move."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2030, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def start(provider: SqlProvider) -> Iterator[Start]:
-    """Start schedulers on one database, without timers: tests do what those would."""
-    started: list[Scheduler] = []
-
-    def start(**options: object) -> Scheduler:
-        settings: dict[str, object] = {"property_set": PROPERTIES, "session_expiry_timer_interval": 0}
-        scheduler = Scheduler(provider, MemoryStorage(), **{**settings, **options})  # type: ignore[arg-type]
-        scheduler.start()
-        started.append(scheduler)
-        return scheduler
-
-    yield start
-    for scheduler in started:
-        scheduler.stop()
-
-
-@pytest.fixture
-def scheduler(start: Start) -> Iterator[Scheduler]:
-    """One scheduler, and the instance `team` around the test."""
-    scheduler = start()
-    with instance_context("team"):
-        yield scheduler
-
-
-def action(word: str) -> re_pb2.Digest:
-    return digest_of(word.encode())
-
-
-def queue(
-    scheduler: Scheduler,
-    word: str,
-    *,
-    skip_cache_lookup: bool = False,
-    do_not_cache: bool = False,
-    **needs: str,
-) -> str:
-    return scheduler.queue_job_action(
-        action=re_pb2.Action(do_not_cache=do_not_cache, salt=word.encode()),
-        action_digest=action(word),
-        command=re_pb2.Command(arguments=["make", word]),
-        platform_requirements={key: [value] for key, value in needs.items()},
-        property_label="unknown",
-        priority=0,
-        skip_cache_lookup=skip_cache_lookup,
-        request_metadata=re_pb2.RequestMetadata(tool_invocation_id="1", correlated_invocations_id="a\0b"),
-    )
-
-
-def metadata_of(operation: Operation) -> re_pb2.ExecuteOperationMetadata:
-    metadata = re_pb2.ExecuteOperationMetadata()
-    assert operation.metadata.Unpack(metadata)
-    return metadata
-
-
-def response_of(operation: Operation) -> re_pb2.ExecuteResponse:
-    assert operation.done
-    response = re_pb2.ExecuteResponse()
-    assert operation.response.Unpack(response)
-    return response
-
-
-def completed(lease: Lease, exit_code: int = 0) -> Lease:
-    done = Lease()
-    done.CopyFrom(lease)
-    done.state = LeaseState.COMPLETED
-    done.result.Pack(re_pb2.ActionResult(exit_code=exit_code))
-    return done
-
-
-def active(lease: Lease) -> Lease:
-    running = Lease()
-    running.CopyFrom(lease)
-    running.state = LeaseState.ACTIVE
-    return running
-
-
-def give(scheduler: Scheduler, session: str, bot_id: str = "bot", **needs: str) -> Lease:
-    """Let a bot have a job, and hear of it."""
-    hash_ = requirement_hash({key: [value] for key, value in needs.items()})
-    assert scheduler.assign_n_leases_by_priority(capability_hash=hash_, bot_names=[session]) == [session]
-    lease = scheduler.synchronize_bot_lease(session, bot_id, OK, None)
-    assert lease is not None
-    assert lease.state == LeaseState.PENDING
-    return lease
-
 
 # --- the life of a job
 

@@ -1,0 +1,1 @@
+"""The synchronous methods of `Scheduler`, by what they are about."""
