@@ -18,6 +18,9 @@ $(STAMP): requirements.lock pyproject.toml
 protos: $(STAMP)  ## compile the protocol files again
 	@$(BIN)/python protos/generate.py && echo "protos: written"
 
+docs: $(STAMP)  ## write the reference of the configuration again
+	@$(BIN)/python -m buildgrid_scheduler.config.reference docs/configuration.md
+
 lock: $(STAMP)  ## resolve the dependencies again
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 \
 	  --extra embedded --extra object-store --extra metering --group dev --upgrade pyproject.toml -o requirements.lock
@@ -28,6 +31,7 @@ lint: $(STAMP)  ## style, types, layers, drift of generated files
 	@$(BIN)/mypy --no-error-summary scheduler bot client demo tests benchmarks protos/generate.py
 	@$(BIN)/lint-imports --no-cache >/tmp/lint-imports.$$$$ || { cat /tmp/lint-imports.$$$$; exit 1; }; rm -f /tmp/lint-imports.$$$$
 	@$(BIN)/python protos/generate.py --check
+	@$(BIN)/python -m buildgrid_scheduler.config.reference --check docs/configuration.md
 	@echo "lint: clean"
 
 format: $(STAMP)  ## mend what can be mended by a program
@@ -48,4 +52,4 @@ bench: $(STAMP)  ## throughput, latency and CPU per job, beside the peer where i
 clean:  ## forget .venv and the demo's data
 	rm -rf $(VENV) demo-data .mypy_cache .ruff_cache
 
-.PHONY: help install protos lock lint format test acceptance demo bench clean
+.PHONY: help install protos docs lock lint format test acceptance demo bench clean

@@ -31,9 +31,10 @@ from buildgrid_bot.cache import FileCache, Placement
 from buildgrid_bot.errors import ActionError, InputsDisturbed, InvalidAction, status_of
 from buildgrid_bot.input_tree import SmallBlobs, flatten, read_directories
 from buildgrid_bot.inputs import InputFetcher, stage
+from buildgrid_bot.mount_points import uses_own_tmp
 from buildgrid_bot.outputs import Collected, collect, declared_outputs
 from buildgrid_bot.paths import parents_to_create, resolve
-from buildgrid_bot.sandbox import Sandbox, wants_network
+from buildgrid_bot.sandbox import Sandbox, wanted_user, wants_network
 from buildgrid_bot.stats import add_statistics, stamp, statistics_blob, statistics_of
 from buildgrid_bot.threads import in_thread
 
@@ -178,11 +179,12 @@ class ActionRunner:
         linked: list[Placement] = []
         with self._cache.pinned(file.digest for file in tree.files):
             try:
-                await stage(self._fetcher, self._cache, tree, workspace.root, parents, linked)
+                chroot = self._sandbox.chroot
+                await stage(self._fetcher, self._cache, tree, workspace.root, parents, linked, chroot=chroot)
                 stamp(metadata.input_fetch_completed_timestamp)
                 exit_ = await self._execute(action, command, working_directory, workspace, metadata, running)
                 collected = await in_thread(
-                    collect, workspace.root, command, workspace.stdout, workspace.stderr
+                    collect, workspace.root, command, workspace.stdout, workspace.stderr, chroot=chroot
                 )
                 collected.result.exit_code = exit_.code
                 await self._upload(collected, exit_, metadata)
@@ -208,13 +210,16 @@ class ActionRunner:
         running: Running,
     ) -> process.Exit:
         platform = action.platform if action.HasField("platform") else command.platform
+        places = [working_directory, *(output.root_path for output in declared_outputs(command))]
+        own_tmp = self._sandbox.chroot and uses_own_tmp(workspace.root, places)
         launch = self._sandbox.launch(
             root=workspace.root,
             working_directory=working_directory,
-            private_tmp=workspace.private_tmp,
+            private_tmp=None if own_tmp else workspace.private_tmp,
             arguments=command.arguments,
             environment={item.name: item.value for item in command.environment_variables},
             network=wants_network(platform),
+            user=wanted_user(platform),
         )
         stamp(metadata.execution_start_timestamp)
         running(metadata)
@@ -228,6 +233,8 @@ class ActionRunner:
             exit_ = await started.wait(self._waiters, _seconds(action) or None, self._kill_grace)
             if self._sandbox.bwrap is None and os.getpid() == 1:
                 await in_thread(process.reap_orphans)
+        if launch.mount_points is not None:
+            await in_thread(launch.mount_points.remove)
         stamp(metadata.execution_completed_timestamp)
         metadata.virtual_execution_duration.FromTimedelta(timedelta(seconds=time.monotonic() - began))
         return exit_

@@ -138,13 +138,17 @@ class FileCache:
             self._bytes += digest.size_bytes
             self._evict(spare=name)
 
-    def place(self, digest: Digest, executable: bool, target: Path) -> Placement | None:
+    def place(
+        self, digest: Digest, executable: bool, target: Path, *, writable: bool = False
+    ) -> Placement | None:
         """Puts the blob at `target`. The placement when it is a hard link, for `release`; None for a copy.
 
-        Raises KeyError when the blob is not here (any more).
+        A `writable` one, for its owner, is always a copy. Raises KeyError when the blob is not here (any
+        more).
         """
         name = _Name(digest_key(digest), executable)
-        if digest.size_bytes >= self._link_from:
+        mode = (0o555 if executable else 0o444) | (0o200 if writable else 0)
+        if digest.size_bytes >= self._link_from and not writable:
             with self._lock:
                 if name not in self._entries:
                     self._add_variant(digest, executable)
@@ -152,8 +156,10 @@ class FileCache:
                     return Placement(digest, executable, target, self._entries[name].inode)
         for _ in range(2):
             source = self._any_variant(name)
+            if digest.size_bytes >= self._link_from and not self._still_intact(source):
+                continue  # an action that it was linked for changed it
             try:
-                copy_file(self._path(source), target, 0o555 if executable else 0o444)
+                copy_file(self._path(source), target, mode)
             except FileNotFoundError:
                 self._forget(source)  # somebody cleaned the directory by hand
                 continue
@@ -223,6 +229,14 @@ class FileCache:
             return False
         entry.ctime = now.st_ctime_ns
         return True
+
+    def _still_intact(self, name: _Name) -> bool:
+        with self._lock:
+            entry = self._entries.get(name)
+            if entry is not None and self._intact(name, entry):
+                return True
+            self._forget(name)
+            return False
 
     def _any_variant(self, wanted: _Name) -> _Name:
         with self._lock:

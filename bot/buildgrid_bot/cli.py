@@ -19,10 +19,12 @@ from buildgrid_client.channel import open_channel, parse_endpoint
 
 from buildgrid_bot.action import ActionRunner
 from buildgrid_bot.cache import FileCache
-from buildgrid_bot.sandbox import Sandbox, find_sandbox
+from buildgrid_bot.sandbox import Root, Sandbox, find_sandbox
 from buildgrid_bot.session import BotSession
+from buildgrid_bot.trouble import SessionRefused
 from buildgrid_bot.worker_properties import (
     CAPACITY_CLASS,
+    ROOT,
     SANDBOX,
     default_properties,
     describe,
@@ -47,10 +49,15 @@ class Options:
     bot_id: str
     cache_dir: Path
     cache_bytes: int
+    sandbox_paths: list[str]
+    root: Root
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the bot until SIGTERM or SIGINT; 0 after an orderly end. For `console_scripts`."""
+    """Runs the bot until SIGTERM or SIGINT; 0 after an orderly end, 1 when the server does not want the bot.
+
+    For `console_scripts`.
+    """
     parser = _parser()
     arguments = parser.parse_args(argv)
     logging.basicConfig(
@@ -63,11 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     try:
-        sandbox = find_sandbox(arguments.sandbox, arguments.sandbox_path)
+        sandbox = find_sandbox(arguments.sandbox, options.sandbox_paths, options.root)
     except RuntimeError as error:
+        otherwise = "--root system" if options.root is Root.INPUT else "--sandbox none"
+        wanted = "--root input" if options.root is Root.INPUT else "--sandbox bubblewrap"
         parser.error(
-            f"--sandbox bubblewrap: {error}; install bubblewrap and allow unprivileged user namespaces, "
-            "or use --sandbox none"
+            f"{wanted}: {error}; install bubblewrap and allow unprivileged user namespaces, "
+            f"or use {otherwise}"
         )
     try:
         cache = FileCache(options.cache_dir, options.cache_bytes)
@@ -87,7 +96,7 @@ async def _run(options: Options, sandbox: Sandbox, cache: FileCache) -> int:
         f"buildgrid-bot {metadata.version('buildgrid-kubernetes')}",
         options.slots,
         options.properties,
-        [*options.worker_properties, (SANDBOX, sandbox.name)],
+        [*options.worker_properties, (SANDBOX, sandbox.name), (ROOT, sandbox.root)],
     )
     channel = open_channel(options.endpoint)
     cas_channel = channel if options.cas_endpoint == options.endpoint else open_channel(options.cas_endpoint)
@@ -116,15 +125,19 @@ async def _run(options: Options, sandbox: Sandbox, cache: FileCache) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     _log.info(
-        "bot %s for %s, %d slots, sandbox %s, properties %s",
+        "bot %s for %s, %d slots, sandbox %s, root %s, properties %s",
         options.bot_id,
         options.endpoint,
         options.slots,
         sandbox.name,
+        sandbox.root,
         " ".join(f"{key}={value}" for key, value in options.properties),
     )
     try:
         await conversation
+    except SessionRefused as error:
+        _log.error("%s", error)
+        return 1
     except asyncio.CancelledError:
         if not killed:
             raise
@@ -161,6 +174,9 @@ def _options(arguments: argparse.Namespace) -> Options:
         worker_properties.append((CAPACITY_CLASS, arguments.capacity_class))
     if not 1 <= arguments.slots <= 1024:
         raise ValueError(f"--slots: {arguments.slots} is not between 1 and 1024")
+    for path in arguments.sandbox_path:
+        if not Path(path).is_absolute() or not Path(path).exists():
+            raise ValueError(f"--sandbox-path: {path} is not an absolute path of something that exists")
     cache_dir = Path(arguments.cache_dir).expanduser().absolute()
     return Options(
         endpoint=endpoint,
@@ -172,6 +188,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         bot_id=arguments.bot_id or default_bot_id(cache_dir),
         cache_dir=cache_dir,
         cache_bytes=parse_size(arguments.cache_bytes, "--cache-bytes"),
+        sandbox_paths=arguments.sandbox_path,
+        root=Root(arguments.root),
     )
 
 
@@ -239,6 +257,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PATH",
         help="seen read-only in the sandbox besides /usr, /bin, /lib*, /etc and /opt; repeatable",
+    )
+    add(
+        "--root",
+        choices=[root.value for root in Root],
+        default=Root.SYSTEM.value,
+        help="what an action sees as its /: the system of this machine, read-only, with the inputs in /build "
+        "(default), or its input root, writable, as BuildStream wants it",
     )
     add("--capacity-class", default="", help="for example spot or on-demand; see the scheduler's retries")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")

@@ -14,7 +14,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from buildgrid_bot.cache import FileCache, Placement
 from buildgrid_bot.errors import InvalidAction
 from buildgrid_bot.input_tree import InputFile, InputTree
-from buildgrid_bot.paths import inside
+from buildgrid_bot.paths import follow, inside
 from buildgrid_bot.threads import in_thread
 
 
@@ -104,10 +104,15 @@ async def stage(
     root: Path,
     extra_directories: Iterable[str],
     linked: list[Placement],
+    *,
+    chroot: bool = False,
 ) -> None:
     """The tree below `root` (which exists and is empty), and further directories, each relative to it.
 
-    Hard links are added to `linked` as they are made, so that the caller can release them whatever happens.
+    `chroot`: the root will be the command's `/`. Then its files are the command's to change, as a system's
+    are, and its absolute symlinks start at the root. Hard links are added to `linked` as they are made, so
+    that the caller can release them whatever happens.
+
     Raises BlobsMissing, and InvalidAction where a directory to be made lies beyond a symlink out of the root.
     """
     await fetcher.ensure(tree.files)
@@ -115,9 +120,9 @@ async def stage(
     left = tree.files
     while left:
         # What vanished from the cache meanwhile (changed by an action, cleaned by hand) is fetched again.
-        left = await in_thread(_place_files, cache, left, root, linked)
+        left = await in_thread(_place_files, cache, left, root, linked, chroot)
         await fetcher.ensure(left)
-    await in_thread(_finish, tree, root, list(extra_directories))
+    await in_thread(_finish, tree, root, list(extra_directories), chroot)
 
 
 def _make_directories(tree: InputTree, root: Path) -> None:
@@ -126,12 +131,12 @@ def _make_directories(tree: InputTree, root: Path) -> None:
 
 
 def _place_files(
-    cache: FileCache, files: list[InputFile], root: Path, linked: list[Placement]
+    cache: FileCache, files: list[InputFile], root: Path, linked: list[Placement], writable: bool
 ) -> list[InputFile]:
     absent = []
     for file in files:
         try:
-            placement = cache.place(file.digest, file.executable, root / file.path)
+            placement = cache.place(file.digest, file.executable, root / file.path, writable=writable)
         except KeyError:
             absent.append(file)
         else:
@@ -140,11 +145,12 @@ def _place_files(
     return absent
 
 
-def _finish(tree: InputTree, root: Path, extra_directories: list[str]) -> None:
+def _finish(tree: InputTree, root: Path, extra_directories: list[str], chroot: bool) -> None:
     for path, target in tree.symlinks:
         (root / path).symlink_to(target)
     for path in extra_directories:
-        make_directory(root, path)
+        # Followed beforehand, nothing is left that could lead out of the root.
+        make_directory(root, follow(root, path) if chroot else path)
 
 
 def make_directory(root: Path, path: str) -> None:
@@ -153,7 +159,7 @@ def make_directory(root: Path, path: str) -> None:
     Raises InvalidAction where a symlink leads out, or a file is in the way.
     """
     so_far = ""
-    for part in path.split("/"):
+    for part in path.split("/") if path else ():
         so_far = f"{so_far}/{part}" if so_far else part
         real = inside(root, so_far + "/.")
         if real is None:

@@ -59,15 +59,16 @@ def declared_outputs(command: Command) -> list[DeclaredOutput]:
     ]
 
 
-def collect(root: Path, command: Command, stdout: Path, stderr: Path) -> Collected:
+def collect(root: Path, command: Command, stdout: Path, stderr: Path, *, chroot: bool = False) -> Collected:
     """Reads the outputs below `root`. Those that are not there are simply not in the result.
 
+    `chroot`: the root was the command's `/`, and so is where its absolute symlinks start.
     The command's processes are gone. Sockets, pipes and devices are left out. Raises InvalidAction for names
     that are not UTF-8, which the protocol cannot carry.
     """
     collected = Collected()
     for output in declared_outputs(command):
-        where = inside(root, output.root_path)
+        where = inside(root, output.root_path, chroot=chroot)
         if where is None:
             continue
         with suppress(FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,8 @@
 """When to call the server next. Pure decisions of the bot session's loop."""
 
-# A full bot is not held by the server; this often it asks whether its leases are still wanted.
-HEARTBEAT = 5.0
+# A full bot is not held by the server; this often it asks whether its leases are still wanted. So long a
+# cancelled command may run on.
+HEARTBEAT = 2.0
 # What is asked sooner than this after the call before it counts as answered at once.
 AT_ONCE = 0.5
 # With a free slot the next poll can bring work, but most actions that were just handed out are short, and

@@ -1,9 +1,12 @@
-"""Paths of an action: relative to its root, and never out of it. Pure, but for `inside`."""
+"""Paths of an action: relative to its root, and never out of it. Pure, but for `follow` and `inside`."""
 
 import os
 from pathlib import Path
 
 from buildgrid_bot.errors import InvalidAction
+
+# As Linux has it, path_resolution(7).
+MAX_SYMLINKS = 40
 
 
 def resolve(working_directory: str, path: str, what: str) -> str:
@@ -34,12 +37,48 @@ def check_node_name(name: str, directory: str) -> None:
         raise InvalidAction(f"{name!r} in input directory {directory or '.'!r} is not a file name")
 
 
-def inside(root: Path, path: str) -> Path | None:
+def follow(root: Path, path: str) -> str:
+    """Where `path` leads for a process whose `/` is `root`: relative to the root, free of symlinks.
+
+    '' is the root. What is not there is taken as it is named. Raises InvalidAction for symlinks in a circle.
+    """
+    so_far: list[str] = []
+    left = path.split("/")[::-1]
+    links = 0
+    while left:
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            so_far = so_far[:-1]
+            continue
+        try:
+            target = os.readlink(root.joinpath(*so_far, part))  # noqa: PTH115 - Path.readlink tidies up
+        except OSError:  # no symlink, or nothing at all
+            so_far.append(part)
+            continue
+        links += 1
+        if links > MAX_SYMLINKS:
+            raise InvalidAction(f"{path!r} leads through more than {MAX_SYMLINKS} symlinks")
+        if target.startswith("/"):
+            so_far = []
+        left += target.split("/")[::-1]
+    return "/".join(so_far)
+
+
+def inside(root: Path, path: str, *, chroot: bool = False) -> Path | None:
     """Where `path` really is once symlinks in its parents are followed; None when that is outside `root`.
 
     The last part itself is not followed. An action may leave a symlink to anywhere; what it points to outside
-    the root belongs to the machine, not to the action.
+    the root belongs to the machine, not to the action. With `chroot` symlinks are followed as the action saw
+    them, whose `/` the root was: nothing is outside.
     """
+    if chroot:
+        head, _, tail = path.rpartition("/")
+        try:
+            return root / follow(root, head) / tail
+        except InvalidAction:  # symlinks in a circle: nothing can be there
+            return None
     real_root = os.path.realpath(root)
     head, _, tail = path.rpartition("/")
     parent = os.path.realpath(os.path.join(real_root, head))  # noqa: PTH118 - Path.resolve raises on loops

@@ -6,6 +6,7 @@ that keeps them open cannot hold the action up.
 
 import asyncio
 import ctypes
+import errno
 import json
 import logging
 import os
@@ -31,7 +32,11 @@ _log = logging.getLogger(__name__)
 # As shells say it.
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
+# What bubblewrap says when all is set up and only the command cannot be started.
+_NO_PROGRAM = "bwrap: execvp "
 _PR_SET_CHILD_SUBREAPER = 36
+# Between SIGTERM and SIGKILL of a command whose result nobody wants any more, in seconds.
+CANCELLED_GRACE = 0.5
 # SIGKILL takes effect at once, except on a process that waits for a broken disk.
 _DEATH_SECONDS = 5.0
 
@@ -73,8 +78,9 @@ class Process:
     async def wait(self, executor: Executor, timeout: float | None, kill_grace: float) -> Exit:
         """Returns once the command ended; whatever else it started is killed then.
 
-        After `timeout` seconds it gets SIGTERM, after `kill_grace` more seconds SIGKILL; the same when the
-        caller is cancelled. The executor needs a thread for each running command.
+        After `timeout` seconds it gets SIGTERM, after `kill_grace` more seconds SIGKILL. The same when the
+        caller is cancelled, with less grace: nobody waits for what it still has to say. The executor needs a
+        thread for each running command.
         """
         # WNOWAIT leaves a zombie, so that its process id is not given to another while it may be signalled.
         dead = executor.submit(os.waitid, os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
@@ -88,7 +94,8 @@ class Process:
         if not ended.done():
             try:
                 await in_thread(self._signal_all, signal.SIGTERM)
-                await asyncio.wait([ended], timeout=kill_grace)
+                grace = min(kill_grace, CANCELLED_GRACE) if cancelled else kill_grace
+                await asyncio.wait([ended], timeout=grace)
             except asyncio.CancelledError:  # in the grace: there is no more grace
                 cancelled = True
         exit_ = await in_thread(self._finish, dead)
@@ -119,6 +126,10 @@ class Process:
                 _, _, usage = os.wait4(init, 0)
         if reported is None and wait_status != signal.SIGKILL:
             message = self._stderr.read_bytes()[-2000:].decode(errors="replace").strip()
+            if message.startswith(_NO_PROGRAM):
+                # The sandbox stands, and there is no such program in it: that is the action's own failure.
+                missing = message.endswith(os.strerror(errno.ENOENT))
+                return Exit(NOT_FOUND if missing else NOT_EXECUTABLE, usage)
             raise SandboxFailed(f"the sandbox could not be set up: {message or f'bwrap exited with {code}'}")
         return Exit(code if reported is None else reported, usage)
 
@@ -173,7 +184,8 @@ def start(launch: Launch, bwrap: str | None, stdout: Path, stderr: Path) -> Proc
             status_fd, status_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             stack.callback(os.close, status_end)
             inherited = [options.fileno(), status_end]
-            arguments = [bwrap, "--args", str(inherited[0]), "--json-status-fd", str(status_end), *arguments]
+            own = ["--args", str(inherited[0]), "--json-status-fd", str(status_end)]
+            arguments = [bwrap, *own, "--", *arguments]
         try:
             with _children_lock:
                 popen = subprocess.Popen(

@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status
 from buildgrid_bot.action import Outcome
 from buildgrid_bot.pacing import AT_ONCE, HEARTBEAT, heartbeat_within, patience, pause_after_answer
 from buildgrid_bot.session_state import HeldLeases, Orders, Report
+from buildgrid_bot.trouble import REFUSED_FOR, SessionRefused, Trouble
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +42,9 @@ RunAction = Callable[[str, Action, Callable[[ExecutedActionMetadata], None]], Aw
 class BotSession:
     """Keeps a session open, and runs what it is handed with `run_action(lease_id, action, running)`.
 
-    `description` carries bot_id, worker and version. `run` returns after `terminate`, once everything held
-    has ended and been reported.
+    `description` carries bot_id, worker and version. `run` returns after `terminate`, once everything that
+    was started has ended and been reported. It raises SessionRefused when the server has refused to open a
+    session for `refused_for` seconds.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class BotSession:
         *,
         poll_deadline: float = POLL_DEADLINE,
         heartbeat: float = HEARTBEAT,
+        refused_for: float = REFUSED_FOR,
     ) -> None:
         self._stub = BotsStub(channel)
         self._instance = instance_name
@@ -64,17 +67,27 @@ class BotSession:
         self._heartbeat = heartbeat
         self._held = HeldLeases(slots)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._handed_back: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self._status: bots_pb2.BotStatus.ValueType = bots_pb2.OK
         self._name = ""
-        self._failures = 0
+        self._trouble = Trouble(refused_for=refused_for)
         self._leave_at = float("inf")
 
     def terminate(self) -> None:
-        """Take nothing new, finish what runs, then leave."""
+        """Take nothing new, hand back what has not started, finish what runs, then leave."""
         if self._status != bots_pb2.BOT_TERMINATING:
-            _log.info("leaving once %d running actions have ended", self._held.running)
             self._status = bots_pb2.BOT_TERMINATING
+            unstarted = self._held.hand_back()
+            for lease_id in unstarted:
+                task = self._tasks.pop(lease_id)
+                task.cancel()
+                self._handed_back.append(task)
+            _log.info(
+                "leaving: %d actions that have not started are handed back, %d are finished first",
+                len(unstarted),
+                self._held.running,
+            )
             self._leave_at = time.monotonic() + GOODBYE_SECONDS
             self._news.set()
 
@@ -117,7 +130,7 @@ class BotSession:
                 )
             except grpc.aio.AioRpcError as error:
                 attempt += 1
-                await self._after_failure("open a session", error)
+                await self._after_failure("open a session", error, opening=True)
             else:
                 self._recovered()
                 return report, answer
@@ -235,17 +248,19 @@ class BotSession:
             return False
         return True
 
-    async def _after_failure(self, what: str, error: grpc.aio.AioRpcError) -> None:
-        self._failures += 1
-        level = logging.WARNING if self._failures in (1, 20) else logging.DEBUG
-        _log.log(level, "cannot %s (%s: %s); trying again", what, error.code().name, error.details())
+    async def _after_failure(self, what: str, error: grpc.aio.AioRpcError, *, opening: bool = False) -> None:
+        complaint = self._trouble.failed(what, error.code(), error.details() or "", time.monotonic())
+        # What runs under an open session is not thrown away: that ends when the server says so.
+        if opening and complaint.give_up:
+            raise SessionRefused(complaint.text)
+        if complaint.text is not None:
+            _log.warning("%s", complaint.text)
         self._news.clear()
-        await asyncio.sleep(backoff(self._failures))
+        await asyncio.sleep(backoff(self._trouble.failures))
 
     def _recovered(self) -> None:
-        if self._failures:
-            _log.info("the server answers again after %d failed calls", self._failures)
-        self._failures = 0
+        if failures := self._trouble.over():
+            _log.info("the server answers again after %d failed calls", failures)
 
     def _as_message(self, name: str, report: Report) -> bots_pb2.BotSession:
         message = bots_pb2.BotSession()
@@ -256,7 +271,9 @@ class BotSession:
         return message
 
     def _take_in(self, report: Report, leases: Iterable[bots_pb2.Lease]) -> Orders:
-        orders = self._held.answered(report, leases, time.monotonic())
+        # What an answer brings to a bot that made up its mind meanwhile is handed back with the next report.
+        take_new = not self._leaving or report.status == self._status
+        orders = self._held.answered(report, leases, time.monotonic(), take_new=take_new)
         for lease_id in orders.stop:
             if task := self._tasks.get(lease_id):
                 _log.info("lease %s is not wanted any more", lease_id)
@@ -281,17 +298,19 @@ class BotSession:
                 )
         except asyncio.CancelledError:
             outcome = Outcome(Status(code=1, message="stopped because nobody wants the result any more"))
-        self._held.finished(lease.id, outcome.status, outcome.result)
-        del self._tasks[lease.id]
-        self._news.set()
+        if self._tasks.get(lease.id) is asyncio.current_task():  # not handed back
+            self._held.finished(lease.id, outcome.status, outcome.result)
+            del self._tasks[lease.id]
+            self._news.set()
 
     async def _stop_all(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._handed_back]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         self._tasks.clear()
+        self._handed_back.clear()
         self._held.forget_all()
 
 

@@ -7,6 +7,8 @@ A lease is held from the answer that brought it until the answer to the report o
     action ends         COMPLETED  told at once, with status and result, until an answer arrives
     told CANCELLED      COMPLETED  the action is stopped first; with status CANCELLED, which is accepted
                                    whether the server still knows the lease or not
+    bot leaves          -          a PENDING one is dropped: left out of a report with BOT_TERMINATING, it is
+                                   handed back
 
 A report is a copy; what happens after it was made is news for the next one.
 """
@@ -120,8 +122,21 @@ class HeldLeases:
             leases.append(lease)
         return Report(leases, headers, bot_status)
 
-    def answered(self, report: Report, leases: Iterable[Lease], now: float) -> Orders:
-        """Takes in the answer to a report.
+    def hand_back(self) -> list[str]:
+        """Lets go of every lease whose command has not started, for a bot that leaves. Returns their ids."""
+        unstarted = [
+            lease_id
+            for lease_id, held in self._held.items()
+            if held.lease.state == PENDING and not held.stopping
+        ]
+        for lease_id in unstarted:
+            del self._held[lease_id]
+        return unstarted
+
+    def answered(
+        self, report: Report, leases: Iterable[Lease], now: float, *, take_new: bool = True
+    ) -> Orders:
+        """Takes in the answer to a report. Without `take_new`, leases that it brings are not started.
 
         A lease that was reported COMPLETED is done with. If the answer names it as PENDING, it is a new
         attempt. A lease that the answer does not name stays: only CANCELLED stops an action.
@@ -137,6 +152,8 @@ class HeldLeases:
         for lease in leases:
             held = self._held.get(lease.id)
             if lease.state == PENDING and held is None:
+                if not take_new:
+                    continue
                 mine = Lease()
                 mine.CopyFrom(lease)
                 mine.ClearField("status")

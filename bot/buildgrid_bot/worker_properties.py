@@ -8,6 +8,7 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
 # Told to the server, but not matched: they are properties of the worker, not of its first device.
 CAPACITY_CLASS = "capacity-class"
 SANDBOX = "sandbox"
+ROOT = "root"
 
 _ISA = {"x86_64": "x86-64", "amd64": "x86-64", "arm64": "aarch64"}
 

@@ -35,8 +35,6 @@ _log = logging.getLogger(__name__)
 _UNARY_DEADLINE = 60.0
 # Enough to fill a fast network, few enough that one client does not crowd out others.
 _CALLS_AT_ONCE = 8
-# So little is sent without asking first what the CAS lacks: one call less where every millisecond counts.
-_SEND_UNASKED_BYTES = 32 << 10
 
 
 class CasClient:
@@ -213,14 +211,20 @@ class CasClient:
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
 
-    async def _retrying(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
+    async def _retrying(
+        self, what: str, call: Callable[[], Awaitable[None]], progress: Callable[[], int] = lambda: 0
+    ) -> None:
         failures = 0
         first_failure = 0.0
+        reached = 0
         while True:
             try:
                 return await call()
             except (grpc.aio.AioRpcError, _StatusError) as error:
                 code, details = error.code(), error.details()
+                if progress() > reached:
+                    # A long transfer may live through several outages: each has the whole tolerance.
+                    reached, failures, first_failure = progress(), 0, 0.0
                 failures += 1
                 now = time.monotonic()
                 first_failure = first_failure or now

@@ -7,7 +7,7 @@ import grpc
 # BatchReadBlobs and BatchUpdateBlobs carry up to 4 MiB of blobs, and their envelope comes on top.
 MAX_MESSAGE_BYTES = 16 << 20
 
-_OPTIONS: tuple[tuple[str, int | str], ...] = (
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A peer that vanished without a word (its node lost power) is noticed within 40 s, also in a long poll.
@@ -48,5 +48,5 @@ def open_channel(endpoint: str) -> grpc.aio.Channel:
     """
     target, tls = parse_endpoint(endpoint)
     if tls:
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=_OPTIONS)
-    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=CHANNEL_OPTIONS)
+    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)

@@ -1,34 +1,40 @@
 """`Scheduler`: the facade. It wires the parts, and is the synchronous door to them."""
 
-import logging
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from buildgrid_client.digests import parse_digest
-from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import ActionResult, Digest
+import grpc
 
+from buildgrid_scheduler.assets.client import AssetClient
 from buildgrid_scheduler.core.attempts import RETRYABLE_STATUS_CODES, AttemptLimits
 from buildgrid_scheduler.core.clock import Clock, utc_now
 from buildgrid_scheduler.core.completion import CompletionPolicy
+from buildgrid_scheduler.core.job_streams import JobStreams
+from buildgrid_scheduler.core.metering import MeteringThrottleAction
 from buildgrid_scheduler.engine.engine import Engine
+from buildgrid_scheduler.engine.job_metrics import PUBLISH_INTERVAL, JobMetrics
 from buildgrid_scheduler.engine.listing import OperationList
+from buildgrid_scheduler.engine.log_streams import store_streams
 from buildgrid_scheduler.engine.round import RoundSettings
 from buildgrid_scheduler.facade.bot_methods import BotMethods
 from buildgrid_scheduler.facade.operation_methods import OperationMethods
+from buildgrid_scheduler.integrations.build import build_integrations
 from buildgrid_scheduler.notifier.listener import Listener
 from buildgrid_scheduler.properties.matching import Matching
 from buildgrid_scheduler.properties.property_set import PropertySet
 from buildgrid_scheduler.storage.abc import StorageABC
 from buildgrid_scheduler.storage.action_cache_abc import ActionCacheABC
+from buildgrid_scheduler.storage.action_cache_writer import ActionCacheWriter
 from buildgrid_scheduler.store.action_cache import PostgresActionCache
 from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.shared_rows import ClientIdentities
 from buildgrid_scheduler.timers.session_expiry import SessionExpiryTimer
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:  # of a package that is optional
+    from buildgrid_metering.client import SyncMeteringServiceClient
 
 
 class Scheduler(OperationMethods, BotMethods):
@@ -52,7 +58,15 @@ class Scheduler(OperationMethods, BotMethods):
         action_cache: ActionCacheABC | None = None,
         action_browser_url: str | None = None,
         max_execution_timeout: int = 7200,
+        metering_client: "SyncMeteringServiceClient | None" = None,
+        metering_throttle_action: MeteringThrottleAction | None = None,
         bot_session_keepalive_timeout: int = 600,
+        logstream_channel: grpc.Channel | None = None,
+        logstream_instance: str | None = None,
+        asset_client: AssetClient | None = None,
+        queued_action_retention_hours: float | None = None,
+        completed_action_retention_hours: float | None = None,
+        action_result_retention_hours: float | None = None,
         poll_interval: float = 1,
         max_job_attempts: int = 5,
         max_infra_attempts: int = 20,
@@ -61,11 +75,20 @@ class Scheduler(OperationMethods, BotMethods):
         max_queue_size: int | None = None,
         session_expiry_timer_interval: float = 10.0,
         cache_failed_actions: bool = False,
+        avoid_class_for: timedelta = timedelta(seconds=60),
+        metrics_publish_interval: timedelta = PUBLISH_INTERVAL,
+        throttle_answers_for: float = 0.0,
+        throttle_wait: float = 1.0,
+        logstream_wait: float = 2.0,
         clock: Clock = utc_now,
     ) -> None:
         """`sql_ro_provider` serves reads, `sql_notifier_provider` LISTEN; both default to `sql_provider`.
 
-        Times are in seconds. `poll_interval` 0 or less: no notifier, for a replica that is alone.
+        Numbers for times are seconds. `poll_interval` 0 or less: no notifier, for a replica that is alone.
+        Retention in hours, for what is pushed to `asset_client`; None or 0: nothing is. An answer of the
+        metering service counts for `throttle_answers_for`; an action waits for one at most `throttle_wait`,
+        and a bot for log streams at most `logstream_wait`. Clients and channel are started and stopped with
+        the scheduler.
         """
         self.storage = storage
         self.action_cache = action_cache
@@ -76,7 +99,10 @@ class Scheduler(OperationMethods, BotMethods):
         self.engine = Engine(
             sql_provider,
             policy=CompletionPolicy(
-                AttemptLimits(max_job_attempts, max_infra_attempts), cache_failed_actions, action_browser_url
+                AttemptLimits(max_job_attempts, max_infra_attempts),
+                cache_failed_actions,
+                action_browser_url,
+                avoid_class_for,
             ),
             settings=RoundSettings(
                 keepalive=self.keepalive,
@@ -87,8 +113,31 @@ class Scheduler(OperationMethods, BotMethods):
             requires=Matching(property_set).requires,
             clock=clock,
         )
+        self._cache_writer = None
         if action_cache is not None and not own_cache:
+            self._cache_writer = ActionCacheWriter(action_cache)
             self.engine.after_completion = self._store_results
+        self.integrations = build_integrations(
+            storage,
+            sql_provider,
+            self._store_streams,
+            metering_client=metering_client,
+            metering_throttle_action=metering_throttle_action,
+            throttle_answers_for=throttle_answers_for,
+            throttle_wait=throttle_wait,
+            logstream_channel=logstream_channel,
+            logstream_instance=logstream_instance,
+            logstream_wait=logstream_wait,
+            asset_client=asset_client,
+            queued_action_retention_hours=queued_action_retention_hours,
+            completed_action_retention_hours=completed_action_retention_hours,
+            action_result_retention_hours=action_result_retention_hours,
+            clock=clock,
+        )
+        self.engine.on_completion = self.integrations.jobs_completed
+        self.job_metrics = JobMetrics(
+            sql_ro_provider or sql_provider, interval=metrics_publish_interval, clock=clock
+        )
         self.operations = OperationList(sql_ro_provider or sql_provider)
         self.identities = ClientIdentities(sql_provider)
         self._read_provider = sql_ro_provider or sql_provider
@@ -111,7 +160,10 @@ class Scheduler(OperationMethods, BotMethods):
             self.storage.start()
             if self.action_cache is not None:
                 self.action_cache.start()
+            if self._cache_writer is not None:
+                self._cache_writer.start()
             self.engine.start()
+            self.integrations.start()
             self._listener.start()
             self._expiry.start()
 
@@ -123,7 +175,10 @@ class Scheduler(OperationMethods, BotMethods):
                 return
             self._expiry.stop()
             self._listener.stop()
+            self.integrations.stop()
             self.engine.stop()
+            if self._cache_writer is not None:
+                self._cache_writer.stop()
             if self.action_cache is not None:
                 self.action_cache.stop()
             self.storage.stop()
@@ -143,15 +198,10 @@ class Scheduler(OperationMethods, BotMethods):
         return self._listener.heard_once.is_set()
 
     def _store_results(self, results: Sequence[tuple[str, str, bytes]]) -> None:
-        """Completed results go to a cache that is not in our database; one that fails is logged."""
-        if self.action_cache is None:
-            return
-        by_instance: dict[str, list[tuple[Digest, ActionResult]]] = {}
-        for instance, key, result in results:
-            entry = (parse_digest(key), ActionResult.FromString(result))
-            by_instance.setdefault(instance, []).append(entry)
-        for instance, entries in by_instance.items():
-            try:
-                self.action_cache.update_many(instance, entries)
-            except Exception as error:  # noqa: BLE001 - a refusing or failing cache never fails the job
-                log.warning("the action cache did not take %d results: %s", len(entries), error)
+        """Completed results go to a cache that is not in our database, on a thread of its own."""
+        if self._cache_writer is not None:
+            for instance, key, result in results:
+                self._cache_writer.submit(instance, key, result)
+
+    def _store_streams(self, instance: str, session: str, job: str, streams: JobStreams) -> bool:
+        return self._call(store_streams(instance, session, job, streams))

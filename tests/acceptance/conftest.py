@@ -37,12 +37,16 @@ def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
-def bazel(folder: Path) -> Iterator[Bazel]:
-    """Bazel in a copy of the workspace."""
+def bazel_program() -> str:
+    """The path of bazel or bazelisk; skips the test where there is none."""
     program = find_bazel()
     if program is None:
         pytest.skip(INSTALL_BAZEL)
+    return program
+
+
+def bazel_overrides() -> Path:
+    """The folder with the external repositories; skips the test where there is none."""
     named = os.environ.get("BAZEL_OVERRIDES")
     if not named:
         pytest.skip(INSTALL_RULES.format(folder="BAZEL_OVERRIDES (unset)", missing=", ".join(REPOSITORIES)))
@@ -50,6 +54,13 @@ def bazel(folder: Path) -> Iterator[Bazel]:
     missing = [name for name in REPOSITORIES if not (overrides / name).is_dir()]
     if missing:
         pytest.skip(INSTALL_RULES.format(folder=overrides, missing=", ".join(missing)))
+    return overrides
+
+
+@pytest.fixture(scope="session")
+def bazel(folder: Path) -> Iterator[Bazel]:
+    """Bazel in a copy of the workspace."""
+    program, overrides = bazel_program(), bazel_overrides()
     workspace = folder / "workspace"
     shutil.copytree(HERE / "workspace", workspace)
     bazel = Bazel(program, workspace, folder / "bazel", overrides)

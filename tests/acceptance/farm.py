@@ -1,6 +1,7 @@
 """Replicas, bots and a PostgreSQL as processes of their own, to be built on and killed."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,12 +16,17 @@ import grpc
 import psycopg
 import yaml
 from buildgrid_scheduler.store.embedded import EmbeddedPostgres
+from google.longrunning.operations_pb2_grpc import OperationsStub
+from google.longrunning.operations_proto_pb2 import GetOperationRequest, ListOperationsRequest, Operation
 from grpc_health.v1 import health_pb2
 from sqlalchemy.engine import make_url
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 LOG_TAIL_LINES = 30
+# What a bot logs of each action.
+_EXECUTED = re.compile(r"action \S+ lease \S+ exit (\S+) status", re.ASCII)
+_STOPPED = re.compile(r"action \S+ lease \S+ stopped$", re.ASCII | re.MULTILINE)
 
 
 class FarmProcess:
@@ -115,6 +121,19 @@ class Replica(FarmProcess):
         """For clients and bots."""
         return f"grpc://{self.address}"
 
+    def operations(self, instance: str = "") -> list[Operation]:
+        """The unfinished operations of an instance."""
+        with grpc.insecure_channel(self.address) as channel:
+            request = ListOperationsRequest(name=instance)
+            return list(OperationsStub(channel).ListOperations(request, timeout=READY_SECONDS).operations)
+
+    def operation(self, name: str) -> Operation:
+        """An operation as it is now."""
+        with grpc.insecure_channel(self.address) as channel:
+            request = GetOperationRequest(name=name)
+            operation: Operation = OperationsStub(channel).GetOperation(request, timeout=READY_SECONDS)
+            return operation
+
     def start(self) -> None:
         """Start it, and wait until its health is SERVING."""
         super().start()
@@ -151,16 +170,28 @@ class Bot(FarmProcess):
         gates: Path,
         cas: Replica | None = None,
         slots: int = 1,
+        options: Sequence[str] = (),
     ) -> None:
-        """`gates` is a folder that its actions can see. `cas`: if it is not the replica's own."""
+        """`gates` is a folder that its actions can see. `cas`: if it is not the replica's own. `options`:
+        further ones of its command line.
+        """
         arguments = [
             *(str(Path(sys.executable).parent / "buildgrid-bot"), "run"),
             *("--endpoint", replica.endpoint, "--slots", str(slots), "--bot-id", name),
             *("--cache-dir", str(folder / f"{name}.cache"), "--sandbox-path", str(gates)),
+            *options,
         ]
         if cas is not None:
             arguments += ["--cas-endpoint", cas.endpoint]
         super().__init__(name, arguments, folder)
+
+    def executed(self) -> list[str]:
+        """The exit code of each action that it has run to its end; `-` for one without a result."""
+        return _EXECUTED.findall(self.log.read_text(errors="replace"))
+
+    def stopped(self) -> int:
+        """How many actions it has stopped because nobody wanted them any more."""
+        return len(_STOPPED.findall(self.log.read_text(errors="replace")))
 
 
 class Farm:
@@ -185,9 +216,17 @@ class Farm:
         replica.start()
         return replica
 
-    def bot(self, name: str, replica: Replica, *, cas: Replica | None = None, slots: int = 1) -> Bot:
+    def bot(
+        self,
+        name: str,
+        replica: Replica,
+        *,
+        cas: Replica | None = None,
+        slots: int = 1,
+        options: Sequence[str] = (),
+    ) -> Bot:
         """Start a bot."""
-        bot = Bot(name, self._folder, replica, gates=self._gates, cas=cas, slots=slots)
+        bot = Bot(name, self._folder, replica, gates=self._gates, cas=cas, slots=slots, options=options)
         self._stack.callback(bot.stop)
         bot.start()
         return bot

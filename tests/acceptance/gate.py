@@ -19,7 +19,7 @@ class Gate:
         folder.mkdir()
         # Actions run as another user in their sandbox.
         folder.chmod(0o755)
-        self._folder = folder
+        self.folder = folder
         pipe = folder / "arrivals"
         os.mkfifo(pipe)
         pipe.chmod(0o666)
@@ -32,7 +32,7 @@ class Gate:
     @property
     def flags(self) -> list[str]:
         """For Bazel."""
-        return [f"--define=GATE={self._folder}"]
+        return [f"--define=GATE={self.folder}"]
 
     def wait_for(self, count: int, timeout: float = 60.0) -> None:
         """Until so many steps were started since the beginning."""
@@ -51,7 +51,7 @@ class Gate:
 
     def open(self) -> None:
         """Let all pass, for good."""
-        (self._folder / "open").touch()
+        (self.folder / "open").touch()
 
     def close(self) -> None:
         """Give the pipe back; steps that still run are let go."""

@@ -9,6 +9,7 @@ from typing import Any
 from buildgrid_scheduler.config import ConfigError, load_config
 from buildgrid_scheduler.core.errors import SchedulerError
 from buildgrid_scheduler.server.app import StartError, serve
+from buildgrid_scheduler.server.logs import configure_logging
 from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
 
 
@@ -35,7 +36,9 @@ def run(options: argparse.Namespace) -> int:
     if options.listen is not None:
         overrides["listen"] = options.listen
     try:
-        asyncio.run(serve(load_config(options.config, overrides)))
+        config = load_config(options.config, overrides)
+        configure_logging(config.logging)
+        asyncio.run(serve(config))
     except (ConfigError, SchedulerError, IncompatibleDatabaseError, StartError, OSError) as error:
         print(f"buildgrid-scheduler serve: {error}", file=sys.stderr)
         return 2

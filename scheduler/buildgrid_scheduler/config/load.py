@@ -1,57 +1,138 @@
-"""Reads a configuration; errors name the file, the field and the remedy."""
+"""Reads a configuration; errors name the file, the line, the field and the remedy."""
 
-import difflib
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
+from buildgrid_scheduler.config.document import Document, read_document
+from buildgrid_scheduler.config.explain import explain
+from buildgrid_scheduler.config.fields import (
+    TAG_FIELDS,
+    Model,
+    accepts_none,
+    items_models,
+    models_of,
+    tags_of,
+)
 from buildgrid_scheduler.config.model import Config
+from buildgrid_scheduler.config.problems import ConfigError, Location, Problem
+
+COMMAND_LINE = "command line"
 
 
-class ConfigError(Exception):
-    """The configuration cannot be used; the message is for the person who wrote it."""
+def load_config(
+    path: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> Config:
+    """The configuration in a file (None: the defaults).
+
+    `overrides` are from the command line and win: by dotted field, for example `monitoring.listen`. Raises
+    ConfigError with all problems at once.
+    """
+    document = Document(COMMAND_LINE) if path is None else read_document(path, environment)
+    return _validate(document, overrides or {})
 
 
-def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration in a file (None: the defaults), with top-level fields replaced by `overrides`."""
-    values: Any = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: is not YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: must be a mapping of fields, is a {type(values).__name__}")
-    values = {**values, **(overrides or {})}
+def _validate(document: Document, overrides: Mapping[str, Any]) -> Config:
+    values = _Filling(document.empty).section(document.values, [Config], ())
+    for name, value in overrides.items():
+        values = _with(values, tuple(name.split(".")), value)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        where = path or "command line"
-        lines = [f"{where}: {_explain(problem)}" for problem in error.errors()]
-        raise ConfigError("\n".join(lines)) from error
+        lines = _Lines(document, {tuple(name.split(".")) for name in overrides})
+        problems = [explain(found, Config, lines) for found in _causes(error.errors())]
+        raise ConfigError(document.source, _once(problems)) from error
 
 
-def _explain(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
-    field = ".".join(location) or "configuration"
-    if problem["type"] != "extra_forbidden":
-        return f"{field}: {problem['msg']} (is {problem['input']!r})"
-    known = _fields_at(location[:-1])
-    nearest = difflib.get_close_matches(location[-1], known, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else f"; known here are {', '.join(sorted(known))}"
-    return f"{field}: unknown field{hint}"
+@dataclass(frozen=True, slots=True)
+class _Filling:
+    """Puts in what may be left out: the fields of an empty section, and the tag of the default choice."""
+
+    empty: set[Location]
+
+    def section(self, values: Any, models: list[Model], path: Location) -> Any:
+        if path in self.empty:
+            values = {}
+        if len(models) > 1 and isinstance(values, dict):  # the one whose tag is there is meant
+            told = {values[name] for name in TAG_FIELDS if isinstance(values.get(name), str)}
+            models = [model for model in models if tags_of(model) & told]
+        if len(models) != 1 or not isinstance(values, dict):
+            return values
+        return {
+            name: self._field(value, models[0].model_fields.get(name), (*path, name))
+            for name, value in values.items()
+        }
+
+    def _field(self, value: Any, field: FieldInfo | None, path: Location) -> Any:
+        if field is None:
+            return value
+        if items := items_models(field.annotation):
+            if value is None and not accepts_none(field.annotation) and not field.is_required():
+                return field.get_default(call_default_factory=False)
+            if not isinstance(value, list):
+                return value
+            return [self.section(item, items, (*path, number)) for number, item in enumerate(value)]
+        models = models_of(field.annotation)
+        if not models:
+            return value
+        if path in self.empty or (value is None and not accepts_none(field.annotation)):
+            value = {}
+        default = None if field.is_required() else field.get_default(call_default_factory=False)
+        if isinstance(value, dict) and len(models) > 1 and isinstance(default, BaseModel):
+            for name in TAG_FIELDS:
+                if name in type(default).model_fields:
+                    value = {name: getattr(default, name), **value}
+        return self.section(value, models, path)
 
 
-def _fields_at(location: list[str]) -> list[str]:
-    model: type[BaseModel] = Config
-    for part in location:
-        annotation = model.model_fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
+def _with(values: Any, path: tuple[str, ...], value: Any) -> Any:
+    if not isinstance(values, dict):
+        return values  # a problem of its own, which is told
+    first, *rest = path
+    return {**values, first: _with(values.get(first, {}), tuple(rest), value) if rest else value}
+
+
+def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without complaints that a list is too short which has items, all of them wrong."""
+    return [
+        error
+        for error in errors
+        if error["type"] != "too_short"
+        or not any(other is not error and _is_below(other["loc"], error["loc"]) for other in errors)
+    ]
+
+
+def _is_below(inner: Location, outer: Location) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _once(problems: list[Problem]) -> list[Problem]:
+    """A value that fits none of several alternatives is one problem."""
+    by_field: dict[tuple[str, int | None], Problem] = {}
+    for problem in problems:
+        by_field.setdefault((problem.field, problem.line), problem)
+    return list(by_field.values())
+
+
+@dataclass(slots=True)
+class _Lines:
+    document: Document
+    overridden: set[tuple[str, ...]]
+    written: Mapping[Location, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.written = self.document.written
+
+    def line_of(self, path: Location) -> int | None:
+        if any(path[: len(name)] == name for name in self.overridden):
+            return None
+        return self.document.line_of(path)

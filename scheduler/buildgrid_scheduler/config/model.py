@@ -1,145 +1,154 @@
 """Every setting of a server, with what it means and its default."""
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-REAPI_KEYWORDS = frozenset(
-    {"blobs", "uploads", "actions", "actionResults", "operations", "capabilities", "compressed-blobs"}
+from buildgrid_scheduler.config.auth import AuthConfig, TlsConfig, contradiction
+from buildgrid_scheduler.config.integrations import AssetsConfig, LogStreamsConfig, MeteringConfig
+from buildgrid_scheduler.config.property_set import DynamicPropertySetConfig, PropertySetConfig
+from buildgrid_scheduler.config.scheduler import SchedulerConfig
+from buildgrid_scheduler.config.section import SECRET, FieldError, Section
+from buildgrid_scheduler.config.storage import (
+    ActionCacheConfig,
+    DiskStorageConfig,
+    PostgresActionCacheConfig,
+    StorageConfig,
 )
+from buildgrid_scheduler.config.values import Address, ByteSize, Duration, InstanceName, PostgresUrl
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def _port_in_range(address: str) -> str:
-    if int(address.rpartition(":")[2]) > 65535:
-        raise ValueError("the port must be from 0 to 65535")
-    return address
-
-
-def _instance_name(name: str) -> str:
-    segments = name.split("/") if name else []
-    if "" in segments:
-        raise ValueError("an instance name has no empty segments")
-    if taken := REAPI_KEYWORDS.intersection(segments):
-        raise ValueError(f"{min(taken)!r} may not be a segment of an instance name (REAPI, resource names)")
+def _logger(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
+        raise ValueError(
+            f"{name!r} is not the name of a logger; write for example buildgrid_scheduler.engine"
+        )
     return name
 
 
-InstanceName = Annotated[str, AfterValidator(_instance_name)]
-Address = Annotated[
-    str,
-    StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/]+):\d{1,5}$"),
-    AfterValidator(_port_in_range),
-]
-PostgresUrl = Annotated[str, StringConstraints(pattern=r"^postgres(ql)?://")]
-ByteSize = Annotated[int, Field(ge=1024 * 1024)]
+LoggerName = Annotated[str, AfterValidator(_logger)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DatabaseConfig(_Model):
+class DatabaseConfig(Section):
     """Where the PostgreSQL is."""
 
-    url: PostgresUrl | None = None
-    """postgresql://USER[:PASSWORD]@HOST:PORT/DATABASE. Unset: DATABASE_URL, else an embedded one in `data`"""
+    url: PostgresUrl | None = Field(default=None, json_schema_extra=SECRET)
+    """postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE. Unset: DATABASE_URL, else an
+    embedded one in `data`"""
     migrate: bool = True
     """migrate at start; off where `buildgrid-scheduler migrate` does it beforehand"""
 
 
-class MonitoringConfig(_Model):
+class MonitoringConfig(Section):
     """Metrics and health over HTTP: /metrics, /healthz, /readyz."""
 
     listen: Address | None = "127.0.0.1:9090"
     """null: not served"""
 
 
-class StorageConfig(_Model):
-    """The CAS."""
+class LoggingConfig(Section):
+    """The log, on standard error, an event a line."""
 
-    type: Literal["disk", "memory"] = "disk"
-    """disk; memory is for tests, and lost with the process"""
-    path: Path | None = None
-    """folder of the disk CAS; unset: `cas` in `data`"""
-    max_bytes: ByteSize = 20 * 1024**3
-    """above this the least recently used blobs are evicted"""
-
-
-class DynamicPropertySetConfig(_Model):
-    """Any combination of known keys."""
-
-    match_property_keys: frozenset[str] = frozenset({"OSFamily", "ISA", "Pool", "container-image"})
-    """keys that constrain which bots may take a job"""
-    wildcard_property_keys: frozenset[str] = frozenset()
-    """keys that are accepted and do not constrain"""
-    unique_property_keys: frozenset[str] = frozenset({"OSFamily", "ISA", "Pool"})
-    """keys that may have one value only"""
-    label_key: str | None = "Pool"
-    """the key whose value labels a job in metrics and limits"""
-
-    @model_validator(mode="after")
-    def _known(self) -> "DynamicPropertySetConfig":
-        known = self.match_property_keys | self.wildcard_property_keys
-        if strange := self.unique_property_keys - known:
-            raise ValueError(
-                f"unique_property_keys: {', '.join(sorted(strange))}: not match or wildcard keys"
-            )
-        if self.label_key is not None and self.label_key not in known:
-            raise ValueError(f"label_key: {self.label_key}: not a match or wildcard key")
-        return self
+    format: Literal["text", "json"] = Field(default="text")
+    """text for people, json for collectors"""
+    level: LogLevel = Field(default="info")
+    """what is less important is not logged"""
+    loggers: dict[LoggerName, LogLevel] = Field(default_factory=dict)
+    """levels of parts of the program, for example `buildgrid_scheduler.storage: debug`"""
 
 
-class SchedulerConfig(_Model):
-    """How jobs are queued, tried and handed out. Times are in seconds."""
-
-    max_execution_timeout: int = Field(default=7200, ge=1)
-    """Action.timeout above this is refused"""
-    bot_session_keepalive_timeout: int = Field(default=600, ge=5)
-    """a bot that does not call for this long is gone, and its jobs wait again"""
-    session_expiry_interval: float = Field(default=10.0, gt=0)
-    """how often sessions that have expired are looked for"""
-    max_job_attempts: int = Field(default=5, ge=1)
-    """attempts at a job that takes its bot with it, or fails for the farm's reasons"""
-    max_infra_attempts: int = Field(default=20, ge=1)
-    """losses that are certainly not the job's doing"""
-    job_assignment_interval: float = Field(default=1.0, gt=0)
-    """how often the queue is looked at in case a notification was lost"""
-    priority_assignment_percentage: int = Field(default=100, ge=0, le=100)
-    """share of assignments that go by priority, then age; the others go by age alone"""
-    max_queue_size: int | None = Field(default=None, ge=1)
-    """jobs of one instance and label that may wait; null: no limit"""
-    cache_failed_actions: bool = False
-    """store results with another exit code than 0 in the action cache, too"""
-    action_browser_url: str | None = None
-    """links the action in the message of each response"""
-
-
-class ServicesConfig(_Model):
-    """Which services this server offers."""
+class ServicesConfig(Section):
+    """Which services this server offers. One image is a scheduler, a storage, or both."""
 
     execution: bool = True
     """Execution and Operations"""
     bots: bool = True
+    """Bots"""
     cas: bool = True
     """ContentAddressableStorage and ByteStream"""
     action_cache: bool = True
+    """ActionCache"""
+    reflection: bool = True
+    """gRPC server reflection, for tools such as grpcurl"""
+
+    @model_validator(mode="after")
+    def _something(self) -> "ServicesConfig":
+        if not (self.execution or self.bots or self.cas or self.action_cache):
+            raise ValueError("all services are off; switch on at least one")
+        return self
+
+    @property
+    def schedules(self) -> bool:
+        """Whether jobs and bots are this server's business; otherwise it only stores."""
+        return self.execution or self.bots
 
 
-class Config(_Model):
+class GrpcConfig(Section):
+    """The gRPC server."""
+
+    max_connection_age: Duration = Field(default=timedelta(minutes=10), ge=timedelta(seconds=10))
+    """clients are told to reconnect after about this time, so that load spreads over replicas again"""
+    max_connection_age_grace: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=1))
+    """calls that still run then are cut off after this"""
+    max_message_size: ByteSize = Field(default=16 * 1024 * 1024, le=1024**3)
+    """larger messages are refused, either way"""
+    storage_threads: int = Field(default=8, ge=1, le=256)
+    """blobs that are read or written at the same time"""
+
+
+class ShutdownConfig(Section):
+    """What happens after SIGTERM or SIGINT."""
+
+    delay: Duration = Field(default=timedelta(0), le=timedelta(seconds=60))
+    """not ready, but serving, for this long: load balancers notice meanwhile"""
+    grace: Duration = Field(default=timedelta(seconds=5), le=timedelta(seconds=60))
+    """running calls may end within this time; waiting ones are sent elsewhere at once"""
+
+
+class Config(Section):
     """A server."""
 
     listen: Address = "127.0.0.1:50051"
-    """of the gRPC services; [::]:50051 in containers"""
+    """of the gRPC services; "[::]:50051" in containers"""
     data: Path = Path("buildgrid-data")
     """folder of the embedded database and the disk CAS"""
-    instances: tuple[InstanceName, ...] = ("",)
+    instances: tuple[InstanceName, ...] = Field(default=("",), min_length=1)
     """instance names that are served; may hold slashes"""
     database: DatabaseConfig = DatabaseConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
-    storage: StorageConfig = StorageConfig()
-    property_set: DynamicPropertySetConfig = DynamicPropertySetConfig()
+    logging: LoggingConfig = LoggingConfig()
+    auth: AuthConfig = AuthConfig()
+    tls: TlsConfig | None = None
+    """null: unencrypted, for loopback, trusted networks and proxies that end TLS"""
+    storage: StorageConfig = DiskStorageConfig()
+    """the CAS"""
+    action_cache: ActionCacheConfig = PostgresActionCacheConfig()
+    """which results are kept where"""
+    property_set: PropertySetConfig = DynamicPropertySetConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
+    assets: AssetsConfig | None = None
+    """what the scheduler needs is kept in the CAS through a Remote Asset service; null: nothing is"""
+    log_streams: LogStreamsConfig | None = None
+    """output of running actions is streamed through a Remote LogStream service; null: it is not"""
+    metering: MeteringConfig | None = None
+    """usage is reported to a metering service, which may throttle clients; null: it is not"""
     services: ServicesConfig = ServicesConfig()
-    action_cache_updates: bool = True
-    """whether clients may store results in the action cache"""
+    grpc: GrpcConfig = GrpcConfig()
+    shutdown: ShutdownConfig = ShutdownConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if (problem := contradiction(self.auth, self.tls)) is not None:
+            raise FieldError("auth.mtls", problem)
+        return self
+
+    @property
+    def needs_database(self) -> bool:
+        """Whether there is anything to keep in PostgreSQL: a server that only stores may do without."""
+        caches = self.services.action_cache and isinstance(self.action_cache, PostgresActionCacheConfig)
+        return self.services.schedules or caches

@@ -7,8 +7,13 @@ farm that is drained every hour does not use them up.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 RETRYABLE_STATUS_CODES = (13, 14)  # google.rpc INTERNAL, UNAVAILABLE
+
+
+Counted = Literal["try", "infra"]
+"""Against which of the two bounds an attempt that failed is counted."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,10 @@ class Tries:
 
     n_tries: int = 1
     n_infra_tries: int = 0
+
+    def counted_since(self, before: "Tries") -> Counted:
+        """What the one attempt between these counts was counted as."""
+        return "try" if self.n_tries > before.n_tries else "infra"
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,27 @@ def after_failed_attempt(status_code: int, tries: Tries, limits: AttemptLimits) 
 def after_lost_lease(*, started: bool, announced: bool, tries: Tries, limits: AttemptLimits) -> Tries | None:
     """The counts to requeue with after a lease was lost; None: the bound is reached.
 
-    `started`: the bot had acknowledged the lease. `announced`: the bot had said that it was going.
+    `started`: the bot had acknowledged the lease. `announced`: the bot had said that it was going, or its
+    pod was evicted or preempted.
     """
-    if started and not announced:
+    if may_be_to_blame(started=started, announced=announced):
         if tries.n_tries >= limits.max_job_attempts:
             return None
         return Tries(tries.n_tries + 1, tries.n_infra_tries)
     if tries.n_infra_tries + 1 >= limits.max_infra_attempts:
         return None
     return Tries(tries.n_tries, tries.n_infra_tries + 1)
+
+
+def may_be_to_blame(*, started: bool, announced: bool) -> bool:
+    """Whether the loss of a lease may be its action's doing: it ran, and its bot went without a word."""
+    return started and not announced
+
+
+def becomes_suspect(*, started: bool, announced: bool, vanished: bool, capacity: int) -> bool:
+    """Whether a job that was lost must run alone from now on.
+
+    With one slot there is nobody whom it could take with it. `vanished`: the bot is gone as a whole, with
+    all its leases, and did not just lose this one.
+    """
+    return vanished and capacity > 1 and may_be_to_blame(started=started, announced=announced)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -22,6 +22,8 @@ class CompletionPolicy:
     cache_failed_actions: bool = False
     """store results with another exit code than 0, too"""
     action_browser_url: str | None = None
+    avoid_class_for: timedelta = timedelta(seconds=60)
+    """so long a job prefers bots of another capacity class than that of the bot that lost it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Retry:
     """The job waits again, with these counts."""
 
     tries: Tries
+    reason: str
+    """what was wrong with the attempt that ended, for people"""
 
 
 def end_of_attempt(
@@ -84,12 +88,13 @@ def end_of_attempt(
 
     tries = after_failed_attempt(status_code, attempt.tries, policy.limits)
     if tries is not None:
-        return Retry(tries)
+        said = f": {status_message}" if status_message else ""
+        return Retry(tries, f"bot {bot_id} reported {code_name(status_code)}{said}")
 
     metadata = action_result.execution_metadata
     worker_start = from_timestamp(metadata.worker_start_timestamp) or attempt.started_at or now
     worker_end = from_timestamp(metadata.worker_completed_timestamp) or now
-    response = re_pb2.ExecuteResponse(message=_browse(policy, attempt.action_digest))
+    response = re_pb2.ExecuteResponse(message=link_to_action(policy, attempt.action_digest))
     if result is not None:
         metadata.queued_timestamp.CopyFrom(to_timestamp(attempt.queued_at))
         metadata.worker = metadata.worker or bot_id
@@ -118,7 +123,7 @@ def end_of_lost_lease(
     """The bot is gone, or has let go of the lease. `reason` is shown to the client at the last attempt."""
     tries = after_lost_lease(started=started, announced=announced, tries=attempt.tries, limits=policy.limits)
     if tries is not None:
-        return Retry(tries)
+        return Retry(tries, reason)
     counted = attempt.tries.n_tries if started and not announced else attempt.tries.n_infra_tries + 1
     message = f"gave up after {counted} lost attempts; the last: {reason}"
     return Completion(
@@ -129,6 +134,12 @@ def end_of_lost_lease(
     )
 
 
-def _browse(policy: CompletionPolicy, action_digest: str) -> str:
+def link_to_action(policy: CompletionPolicy, action_digest: str) -> str:
+    """The message of a response: where to look at the action, if there is a browser for that."""
     url = policy.action_browser_url
     return f"{url.rstrip('/')}/action/{action_digest}/" if url else ""
+
+
+def code_name(code: int) -> str:
+    """The name of a google.rpc code; its number where it has none."""
+    return code_pb2.Code.Name(code) if code in code_pb2.Code.values() else f"status {code}"

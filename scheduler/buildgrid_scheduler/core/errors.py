@@ -62,8 +62,14 @@ class Unavailable(SchedulerError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
+class DeadlineExceeded(SchedulerError):
+    """What was asked for takes longer than the server lets it."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 class DataLoss(SchedulerError):
-    """A bot session ended on the server's side; the bot must open a new one."""
+    """A bot session ended on the server's side, and the bot must open a new one; or a blob is damaged."""
 
     code = grpc.StatusCode.DATA_LOSS
 
@@ -72,6 +78,12 @@ class OutOfRange(SchedulerError):
     """An offset beyond the end of a blob."""
 
     code = grpc.StatusCode.OUT_OF_RANGE
+
+
+class Unauthenticated(SchedulerError):
+    """Who calls is not known: no credentials, or none that can be believed."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
 
 
 class PermissionDenied(SchedulerError):

@@ -5,13 +5,14 @@ Bots learn there where to stream standard output and error to.
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb2
 from google.protobuf.message import DecodeError
 
 from buildgrid_scheduler.core.job_state import Stage
+from buildgrid_scheduler.core.job_streams import JobStreams
 
 LEASE_METADATA_KEY = "executeoperationmetadata-bin"
 # gRPC clients drop an answer whose trailing metadata exceed 8 KiB, and there are other entries.
@@ -30,6 +31,12 @@ class LeaseMetadata:
     """a serialized ExecutedActionMetadata, as the bot sent it"""
     stdout_write: str = ""
     stderr_write: str = ""
+
+    def with_streams(self, streams: JobStreams | None) -> "LeaseMetadata":
+        """With streams that were made just now; None: as it is."""
+        if streams is None:
+            return self
+        return replace(self, stdout_write=streams.stdout_write, stderr_write=streams.stderr_write)
 
     def serialize(self, *, partial: bool = True) -> bytes:
         """An ExecuteOperationMetadata; without what the bot itself has said when `partial` is False."""

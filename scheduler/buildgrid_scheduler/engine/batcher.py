@@ -67,6 +67,8 @@ class Batcher(Generic[I]):
     ) -> None:
         """`exclusive(item)`: two items with the same key other than None never share a batch."""
         self.counts = BatchCounts()
+        self.observe: Callable[[int, float], None] | None = None
+        """told of each batch: how many items, and how many seconds it took"""
         self._run = run
         self._patience = patience
         self._largest = largest
@@ -87,6 +89,11 @@ class Batcher(Generic[I]):
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs; False before `start`, too."""
+        return self._thread.is_alive()
 
     def submit(self, *items: I) -> None:
         """Add items to the next batch. Safe from any thread."""
@@ -124,9 +131,12 @@ class Batcher(Generic[I]):
             delivery = Delivery()
             self._persist(batch, delivery)
             delivery.flush()
+            seconds = time.monotonic() - began
             self.counts.batches += 1
             self.counts.items += len(batch)
-            self.counts.seconds += time.monotonic() - began
+            self.counts.seconds += seconds
+            if self.observe is not None:
+                self.observe(len(batch), seconds)
 
     def _persist(self, batch: list[I], delivery: Delivery) -> None:
         while batch:

@@ -10,10 +10,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from buildgrid_scheduler.assigner.waiting import Arrival, WaitingBots
 from buildgrid_scheduler.core.clock import Clock, utc_now
+from buildgrid_scheduler.core.completed_job import CompletedJob
 from buildgrid_scheduler.core.completion import CompletionPolicy
 from buildgrid_scheduler.core.requirements import Offer, pairs
 from buildgrid_scheduler.engine.batcher import BatchCounts, Batcher
@@ -35,6 +37,7 @@ from buildgrid_scheduler.engine.items import (
 )
 from buildgrid_scheduler.engine.known import KnownRows
 from buildgrid_scheduler.engine.lease_ends import LeaseChanges
+from buildgrid_scheduler.engine.observer import EngineObserver
 from buildgrid_scheduler.engine.reading import read_batch
 from buildgrid_scheduler.engine.round import Round, RoundSettings
 from buildgrid_scheduler.engine.sessions import SessionTransactions
@@ -78,11 +81,14 @@ class Engine:
         """this replica stops: nobody is to wait here any more"""
         self.after_completion: Callable[[Sequence[tuple[str, str, bytes]]], None] | None = None
         """called with (instance, digest, ActionResult) of cacheable results when the cache is elsewhere"""
+        self.on_completion: Callable[[Sequence[CompletedJob]], None] | None = None
+        """called with the jobs that bots brought to their ends; must not block"""
         self._write_db = HotConnection(provider, "writer")
         self._errand_db = HotConnection(provider, "errands")
         self._read_db = HotConnection(provider, "reader")
         self.held = HeldCalls(self.waiting, self.sessions, self.submit)
         self._known = KnownRows(requires)
+        self._observer: EngineObserver | None = None
         self._unsure = False
         """a transaction may have been committed whose effects were not told here"""
         self._writer: Batcher[WriteItem] = Batcher(
@@ -118,6 +124,20 @@ class Engine:
     def batch_counts(self) -> dict[str, BatchCounts]:
         """What the threads have done so far, by kind."""
         return {"write": self._writer.counts, "errand": self._errands.counts, "read": self._reader.counts}
+
+    def observe(self, observer: EngineObserver) -> None:
+        """Tell `observer` of all that is done. Before `start`."""
+        self._observer = observer
+        self._writer.observe = partial(observer.batch, "write")
+        self._errands.observe = partial(observer.batch, "errand")
+        self._reader.observe = partial(observer.batch, "read")
+        for connection in (self._write_db, self._errand_db, self._read_db):
+            connection.observe = observer.statement
+
+    @property
+    def alive(self) -> bool:
+        """Whether all threads run; False before `start` and after `stop`, too."""
+        return self._writer.alive and self._errands.alive and self._reader.alive
 
     # --- the doors
 
@@ -250,6 +270,21 @@ class Engine:
 
     def _conclude(self, work: Round, delivery: Delivery) -> None:
         """The round is committed: tell everyone."""
+        if self._observer is not None:
+            self._observer.round(work)
+        if self.on_completion is not None and work.changes.completed:
+            self.on_completion(
+                [
+                    CompletedJob(
+                        lease.job_name,
+                        lease.instance,
+                        lease.action_digest,
+                        lease.property_label,
+                        end.response,
+                    )
+                    for lease, end, _ in work.changes.completed
+                ]
+            )
         if self.after_completion is not None:
             self.after_completion(
                 [
@@ -261,15 +296,8 @@ class Engine:
         self.waiting.arrived(work.arrivals(), heard=False)
         again = False
         for claim in work.claims:
-            again |= self.waiting.settle(
-                claim.instance,
-                asked=claim.chosen if claim.blind else len(claim.slots),
-                chosen=claim.chosen,
-                got=claim.got,
-                marks=claim.marks,
-            )
-        requeued = [(lease.instance, lease.requirement_hash) for lease, _ in work.changes.requeued]
-        self.tell_arrivals(requeued)
+            again |= claim.settle(self.waiting)
+        self.tell_arrivals(work.changes.arrivals)
         for item, enqueued in work.enqueued:
             if enqueued.job_name != item.job.name or item.ticket.abandoned:
                 self._unfollow(item)
@@ -327,6 +355,8 @@ class Engine:
             except DatabaseBusyError as error:
                 self._unsure |= error.unknown
                 raise
+            if self._observer is not None:
+                self._observer.errand(effects)
             for job, state in effects.states.items():
                 self.watches.publish(job, state, delivery)
             self.tell_arrivals(effects.arrivals)
@@ -350,9 +380,10 @@ class Engine:
         """Read the distinct requirement hashes in the queue and act on them. Rare: the safety net."""
 
         def transaction(db: Statements, now: datetime, effects: Effects) -> None:
+            began = self.waiting.looking()
             rows = db.rows(sql.WAITING_HASHES)
             found = [Arrival(i, h, self._known.learn(h, requirements)) for i, h, requirements in rows]
-            if self.waiting.some_wait(found):
+            if self.waiting.some_wait(found, began):
                 self.nudge()
 
         self.submit(Call(Ticket(), transaction))

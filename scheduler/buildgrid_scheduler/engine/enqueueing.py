@@ -124,6 +124,7 @@ class EnqueueBatch:
                 "op_leader": [self.leader_of[i.operation_name] for i in operations],
                 "op_metadata": [i.request_metadata[0] if i.request_metadata else None for i in operations],
                 "op_identity": [i.client_identity_id for i in operations],
+                "op_watched": [i.watch is not None for i in operations],
             },
         )
         if sharers := [j for j in jobs if _shareable(j)]:

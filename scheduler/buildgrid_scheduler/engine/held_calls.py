@@ -54,10 +54,11 @@ class HeldCalls:
             return
         answer = Synchronized(tuple(outcome.tells), expires_at)
         if item.ticket.abandoned:
-            self._undo_claims(item, answer)
+            self.unheard(item, answer)
             return
         news = any(not _is_old(tell, item) for tell in outcome.tells)
-        if item.hold and not news and outcome.free_slots > 0 and not outcome.at_once:
+        if item.hold and not news and outcome.slots.held and not outcome.at_once:
+            item.wakes_for, item.capacity_class = outcome.wakes_for, outcome.capacity_class
             self.hold(item, delivery)
             return
         delivery.settle(item.ticket, answer)
@@ -98,8 +99,9 @@ class HeldCalls:
             if isinstance(call, Synchronize):
                 delivery.settle(call.ticket, Unavailable("this replica is shutting down; try another"))
 
-    def _undo_claims(self, item: Synchronize, unheard: Synchronized) -> None:
-        jobs = [t.job_name for t in unheard.leases if t.action is not None and t.job_name not in item.reports]
+    def unheard(self, item: Synchronize, answer: Synchronized) -> None:
+        """The bot hung up before it was told: what the answer gives it waits again."""
+        jobs = [t.job_name for t in answer.leases if t.action is not None and t.job_name not in item.reports]
         if jobs:
             log.info("bot %s hung up before it was told of its lease; the job waits again", item.bot_id)
             self._submit(Call(Ticket(), self._sessions.hand_back(item.session_name, jobs, item.call_id)))
@@ -107,7 +109,7 @@ class HeldCalls:
     def _undo_late(self, item: Synchronize, late: "asyncio.Future[Synchronized]") -> None:
         """An answer that came when nobody waited for it any more."""
         if not late.cancelled() and late.exception() is None:
-            self._undo_claims(item, late.result())
+            self.unheard(item, late.result())
 
 
 def _is_old(tell: Tell, item: Synchronize) -> bool:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
@@ -16,6 +16,9 @@ from buildgrid_scheduler.core.requirements import Offer
 from buildgrid_scheduler.notifier.delivery import Ticket
 from buildgrid_scheduler.notifier.watches import Watch
 from buildgrid_scheduler.store.hot_connection import Statements
+
+if TYPE_CHECKING:
+    from buildgrid_scheduler.engine.lease_ends import LeaseChanges
 
 R = TypeVar("R")
 
@@ -30,6 +33,8 @@ class Effects:
     """(instance, requirement hash) of each job that began to wait"""
     sessions: set[str] = field(default_factory=set)
     """sessions that have something to be told"""
+    lease_changes: "list[LeaseChanges]" = field(default_factory=list)
+    """what became of leases, for who counts it"""
 
 
 @dataclass(slots=True)
@@ -122,6 +127,10 @@ class Synchronize:
     """when there is nothing to say: do not answer until there is"""
     woken: bool = False
     """a held call that is asked again; `reports` are those of its first time"""
+    wakes_for: Offer | None = None
+    """while it is held: what jobs it is woken for, if any"""
+    capacity_class: str = ""
+    """of its session, while it is held"""
     call_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     submitted: float = field(default_factory=time.monotonic)
 

@@ -3,12 +3,13 @@
 Used by every transaction that ends or moves leases: the batch of reports, closing a session, cancelling.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from buildgrid_scheduler.core.attempts import Tries
+from buildgrid_scheduler.core.attempts import Tries, becomes_suspect
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.completion import (
     Attempt,
@@ -17,8 +18,10 @@ from buildgrid_scheduler.core.completion import (
     Retry,
     end_of_lost_lease,
 )
+from buildgrid_scheduler.core.history import PastAttempt
 from buildgrid_scheduler.core.job_state import JobState, Stage
 from buildgrid_scheduler.core.lease_transition import LeaseState
+from buildgrid_scheduler.core.suspects import suspect_hash
 from buildgrid_scheduler.engine.items import Effects
 from buildgrid_scheduler.store import statements as sql
 from buildgrid_scheduler.store.hot_connection import Statements
@@ -56,10 +59,45 @@ class LeaseRow:
             self.instance,
             self.action_digest,
             self.do_not_cache,
-            Tries(self.n_tries, self.n_infra_tries),
+            self.tries,
             self.queued_at,
             self.started_at,
         )
+
+    @property
+    def tries(self) -> Tries:
+        """Both counts of the job."""
+        return Tries(self.n_tries, self.n_infra_tries)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The bot that has, or had, leases."""
+
+    bot_id: str
+    status: BotStatus
+    capacity: int = 1
+    capacity_class: str = ""
+    disrupted: bool = False
+    """its pod was evicted or preempted"""
+
+    @property
+    def announced(self) -> bool:
+        """Whether its going is the farm's doing, for all that it had."""
+        return self.status.announces_end or self.disrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """A job that waits again."""
+
+    lease: LeaseRow
+    tries: Tries
+    requirement_hash: str
+    """under which it waits"""
+    attempt: PastAttempt | None = None
+    """what is noted of the attempt; none: it was never handed out, as far as anybody knows"""
+    avoid_class: str | None = None
 
 
 @dataclass(slots=True)
@@ -69,56 +107,78 @@ class LeaseChanges:
     now: datetime
     policy: CompletionPolicy
     completed: list[tuple[LeaseRow, Completion, str]] = field(default_factory=list)
-    requeued: list[tuple[LeaseRow, Tries]] = field(default_factory=list)
-    freed: list[str] = field(default_factory=list)
+    requeued: list[Requeued] = field(default_factory=list)
+    freed: list[tuple[LeaseRow, str]] = field(default_factory=list)
     updated: list[tuple[str, LeaseState, datetime | None, bytes | None]] = field(default_factory=list)
 
     def end(self, lease: LeaseRow, outcome: Completion | Retry, bot_id: str) -> None:
-        """An attempt has ended."""
-        if isinstance(outcome, Retry):
-            self.requeued.append((lease, outcome.tries))
-        else:
+        """The bot reported the end of an attempt."""
+        if isinstance(outcome, Completion):
             self.completed.append((lease, outcome, bot_id))
+        else:
+            self._retry(lease, outcome, bot_id, lease.requirement_hash)
 
-    def lose(self, lease: LeaseRow, *, bot_id: str, status: BotStatus, reason: str) -> None:
-        """The bot no longer has the lease: the job waits again, or ends if this was its last attempt."""
+    def lose(self, lease: LeaseRow, holder: Holder, *, reason: str, vanished: bool) -> None:
+        """The bot no longer has the lease: the job waits again, or ends if this was its last attempt.
+
+        `vanished`: it is gone with all its leases, and did not just lose this one.
+        """
         if lease.state is LeaseState.CANCELLED:
-            self.freed.append(lease.job_name)
+            self.free(lease, holder.bot_id)
             return
+        started, announced = lease.state is LeaseState.ACTIVE, holder.announced
         outcome = end_of_lost_lease(
             lease.attempt,
-            started=lease.state is LeaseState.ACTIVE,
-            announced=status.announces_end,
+            started=started,
+            announced=announced,
             reason=reason,
             now=self.now,
             policy=self.policy,
         )
-        self.end(lease, outcome, bot_id)
+        if isinstance(outcome, Completion):
+            self.completed.append((lease, outcome, holder.bot_id))
+            return
+        suspect = becomes_suspect(
+            started=started, announced=announced, vanished=vanished, capacity=holder.capacity
+        )
+        hash_ = suspect_hash(lease.requirement_hash) if suspect else lease.requirement_hash
+        self._retry(lease, outcome, holder.bot_id, hash_, holder.capacity_class or None)
 
-    def hand_back(self, lease: LeaseRow) -> None:
+    def _retry(
+        self, lease: LeaseRow, outcome: Retry, bot_id: str, hash_: str, avoid_class: str | None = None
+    ) -> None:
+        counted = outcome.tries.counted_since(lease.tries)
+        attempt = PastAttempt(bot_id, lease.told_at, lease.started_at, self.now, outcome.reason, counted)
+        self.requeued.append(Requeued(lease, outcome.tries, hash_, attempt, avoid_class))
+
+    def hand_back(self, lease: LeaseRow, bot_id: str) -> None:
         """The job waits again as if it had never been handed out; not if it was cancelled meanwhile."""
         if lease.state is LeaseState.CANCELLED:
-            self.freed.append(lease.job_name)
-            return
-        self.requeued.append((lease, Tries(lease.n_tries, lease.n_infra_tries)))
+            self.free(lease, bot_id)
+        else:
+            self.requeued.append(Requeued(lease, lease.tries, lease.requirement_hash))
+
+    def free(self, lease: LeaseRow, bot_id: str) -> None:
+        """A lease whose job is done goes."""
+        self.freed.append((lease, bot_id))
+
+    @property
+    def arrivals(self) -> list[tuple[str, str]]:
+        """(instance, requirement hash) of each job that waits again."""
+        return [(job.lease.instance, job.requirement_hash) for job in self.requeued]
 
     def write(self, db: Statements, *, store_results: bool) -> None:
         """Send the statements. `store_results`: the action cache is in this database."""
         if self.completed:
             self._write_completions(db, store_results)
         if self.requeued:
-            db.execute(
-                sql.REQUEUE,
-                (
-                    [lease.job_name for lease, _ in self.requeued],
-                    [tries.n_tries for _, tries in self.requeued],
-                    [tries.n_infra_tries for _, tries in self.requeued],
-                ),
-            )
+            self._write_requeued(db)
+        if self.freed:
+            self._note_stopped(db)
         gone = [
-            *self.freed,
+            *(lease.job_name for lease, _ in self.freed),
             *(lease.job_name for lease, *_ in self.completed),
-            *(lease.job_name for lease, _ in self.requeued),
+            *(job.lease.job_name for job in self.requeued),
         ]
         if gone:
             db.execute(sql.DELETE_LEASES, (gone,))
@@ -126,6 +186,35 @@ class LeaseChanges:
             jobs, states, started, partial = zip(*self.updated, strict=True)
             db.execute(
                 sql.SET_LEASES, (self.now, list(jobs), [int(s) for s in states], list(started), list(partial))
+            )
+
+    def _write_requeued(self, db: Statements) -> None:
+        until = self.now + self.policy.avoid_class_for
+        db.execute(
+            sql.REQUEUE,
+            (
+                [job.lease.job_name for job in self.requeued],
+                [job.tries.n_tries for job in self.requeued],
+                [job.tries.n_infra_tries for job in self.requeued],
+                [job.requirement_hash for job in self.requeued],
+                [None if job.attempt is None else json.dumps(job.attempt.to_json()) for job in self.requeued],
+                [job.avoid_class for job in self.requeued],
+                [None if job.avoid_class is None else until for job in self.requeued],
+            ),
+        )
+
+    def _note_stopped(self, db: Statements) -> None:
+        told = [(lease, bot_id) for lease, bot_id in self.freed if lease.told_at is not None]
+        if told:
+            db.execute(
+                sql.NOTE_STOPPED,
+                (
+                    [lease.job_name for lease, _ in told],
+                    [bot_id for _, bot_id in told],
+                    [lease.told_at for lease, _ in told],
+                    [lease.started_at for lease, _ in told],
+                    [self.now] * len(told),
+                ),
             )
 
     def _write_completions(self, db: Statements, store_results: bool) -> None:
@@ -137,6 +226,7 @@ class LeaseChanges:
                 [end.response for _, end, _ in done],
                 [end.status_code for _, end, _ in done],
                 [bot_id for _, _, bot_id in done],
+                [lease.told_at for lease, _, _ in done],
                 [end.worker_start_at for _, end, _ in done],
                 [end.worker_completed_at for _, end, _ in done],
                 [self.now] * len(done),
@@ -167,9 +257,10 @@ class LeaseChanges:
         """Note what others wait for."""
         for lease, end, _ in self.completed:
             effects.states[lease.job_name] = JobState(Stage.COMPLETED, lease.action_digest, end.response)
-        for lease, _ in self.requeued:
-            effects.states[lease.job_name] = JobState(Stage.QUEUED, lease.action_digest)
-            effects.arrivals.append((lease.instance, lease.requirement_hash))
+        for job in self.requeued:
+            effects.states[job.lease.job_name] = JobState(Stage.QUEUED, job.lease.action_digest)
+        effects.arrivals += self.arrivals
+        effects.lease_changes.append(self)
 
 
 def lock_leases(db: Statements, sessions: Iterable[str]) -> list[LeaseRow]:

@@ -4,18 +4,17 @@ Two round trips: what must be known to decide (the rows of sessions and leases),
 decided, with the claims. A third one when other replicas have to be told what was claimed.
 """
 
-import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import psycopg
 
 from buildgrid_scheduler.assigner.waiting import Arrival, WaitingBots
-from buildgrid_scheduler.core.job_state import JobState, Stage
 from buildgrid_scheduler.core.lease_transition import LeaseState
 from buildgrid_scheduler.core.requirements import Offer
+from buildgrid_scheduler.engine.claiming import Claim, Claims
 from buildgrid_scheduler.engine.enqueueing import EnqueueBatch
 from buildgrid_scheduler.engine.items import Effects, Enqueue, Enqueued, NewJob, Synchronize, Tell
 from buildgrid_scheduler.engine.lease_ends import LeaseChanges, LeaseRow, lock_leases
@@ -32,22 +31,6 @@ class RoundSettings:
     priority_percentage: int = 100
     max_queue_size: int | None = None
     store_results: bool = True
-
-
-@dataclass(slots=True)
-class Claim:
-    """One ask for work: bots of one kind, over the hashes that they may take."""
-
-    instance: str
-    marks: dict[str, int]
-    """by requirement hash: see WaitingBots.settle"""
-    slots: list[SessionOutcome] = field(default_factory=list)
-    """an entry for each free slot"""
-    blind: bool = False
-    """a job that it leaves out may wait: finding nothing does not mean that there is nothing"""
-    cursor: psycopg.Cursor[Row] | None = None
-    chosen: int = 0
-    got: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -93,9 +76,11 @@ class Round:
         self.changes.write(db, store_results=self.settings.store_results)
         payloads = self._payloads(db)
         self._refresh(db)
-        self._send_claims(db, waiting)
-        for claim in self.claims:
-            self._read_claim(claim)
+        claims = self._claims()
+        arriving = {(j.instance, j.requirement_hash): self.requires(j.requirements) for j in self.new_jobs}
+        claims.send(db, waiting, self.outcomes, arriving)
+        claims.read(db, waiting)
+        self.claims = claims.made
         if payloads is not None:
             self._add_payloads(dict(payloads.fetchall()))
         for job in self.new_jobs:
@@ -127,7 +112,16 @@ class Round:
         leases: dict[str, list[LeaseRow]] = defaultdict(list)
         for lease in lock_leases(db, names):
             leases[lease.session_name].append(lease)
-        return {row[0]: SessionRow(*row) for row in cursor.fetchall()}, leases
+        return self._sessions(db, cursor.fetchall()), leases
+
+    @staticmethod
+    def _sessions(db: Statements, rows: Sequence[Row]) -> dict[str, SessionRow]:
+        sessions = {row[0]: SessionRow(*row) for row in rows}
+        if just_marked := [s.name for s in sessions.values() if s.drained and s.disrupted is None]:
+            disrupted = {name for (name,) in db.rows(sql.DISRUPTED_SESSIONS, (just_marked,))}
+            for name in just_marked:
+                sessions[name] = replace(sessions[name], disrupted=name in disrupted)
+        return sessions
 
     def _payloads(self, db: Statements) -> psycopg.Cursor[Row] | None:
         wanted = [job for outcome in self.outcomes for job in outcome.payloads_wanted]
@@ -161,55 +155,14 @@ class Round:
         """Until when the sessions of this round live without another call."""
         return self.now + self.settings.keepalive
 
-    def _send_claims(self, db: Statements, waiting: WaitingBots) -> None:
-        arriving = {(j.instance, j.requirement_hash): self.requires(j.requirements) for j in self.new_jobs}
-        groups: dict[tuple[str, frozenset[str]], Claim] = {}
-        for outcome in self.outcomes:
-            item = outcome.item
-            if outcome.error is not None or item.offer is None or not outcome.free_slots:
-                continue
-            hashes = waiting.candidates(item.instance, item.offer) | {
-                h for (i, h), requires in arriving.items() if i == item.instance and requires <= item.offer
-            }
-            if not hashes:
-                continue
-            key = (item.instance, frozenset(hashes))
-            if key not in groups:
-                groups[key] = Claim(item.instance, waiting.heard(item.instance, hashes))
-            groups[key].slots.extend([outcome] * outcome.free_slots)
+    def _claims(self) -> Claims:
         # A job is not handed back in the answer that reports its failure.
-        exclude = [lease.job_name for lease, _ in self.changes.requeued]
+        exclude = [job.lease.job_name for job in self.changes.requeued]
         for call in self.calls:
             exclude += [j for j, report in call.reports.items() if report.state is LeaseState.COMPLETED]
         # A report that is repeated may leave out a job that waits since the first time.
         blind = any(outcome.repeats for outcome in self.outcomes)
-        by_age = random.uniform(0, 100) >= self.settings.priority_percentage  # noqa: S311 - not a secret
-        for claim in groups.values():
-            claim.cursor = db.execute(
-                sql.CLAIM_BY_AGE if by_age else sql.CLAIM_BY_PRIORITY,
-                {
-                    "hashes": sorted(claim.marks),
-                    "instance": claim.instance,
-                    "exclude": exclude,
-                    "n": len(claim.slots),
-                    "told_at": self.now,
-                    "slots": [o.item.session_name for o in claim.slots],
-                },
-            )
-            claim.blind = blind
-            self.claims.append(claim)
-
-    def _read_claim(self, claim: Claim) -> None:
-        if claim.cursor is None:
-            return
-        by_session = {outcome.item.session_name: outcome for outcome in claim.slots}
-        for chosen, session, job, action, digest, hash_ in claim.cursor.fetchall():
-            claim.chosen = chosen
-            if session is None:
-                continue
-            claim.got.append(hash_)
-            by_session[session].tells.append(Tell(job, LeaseState.PENDING, action))
-            self.effects.states[job] = JobState(Stage.EXECUTING, digest)
+        return Claims(self.now, exclude, blind, self.settings.priority_percentage, self.effects)
 
     def arrivals(self) -> list[Arrival]:
         """The jobs that this round enqueued."""

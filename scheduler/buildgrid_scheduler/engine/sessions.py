@@ -7,29 +7,52 @@ from datetime import datetime, timedelta
 
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.completion import CompletionPolicy
+from buildgrid_scheduler.core.errors import Unavailable
 from buildgrid_scheduler.core.requirements import Offer
+from buildgrid_scheduler.engine.draining import lock_bots
 from buildgrid_scheduler.engine.items import Effects
-from buildgrid_scheduler.engine.lease_ends import LeaseChanges, lock_leases
+from buildgrid_scheduler.engine.lease_ends import Holder, LeaseChanges, lock_leases
 from buildgrid_scheduler.engine.synchronizing import unknown_session
+from buildgrid_scheduler.store import statements as sql
 from buildgrid_scheduler.store.hot_connection import Statements
 
 REAP_AT_ONCE = 10
 """Sessions that one reaping transaction closes: it stays short, and other replicas take the next."""
 
-_LOCK_BY_BOT_ID = """
-SELECT name, bot_id, status FROM bots WHERE instance_name = %s AND bot_id = %s FOR UPDATE
-"""
-_LOCK_BY_NAME = "SELECT name, bot_id, status FROM bots WHERE instance_name = %s AND name = %s FOR UPDATE"
-_LOCK_EXPIRED = """
-SELECT name, bot_id, status FROM bots WHERE expires_at < %s ORDER BY name LIMIT %s FOR UPDATE SKIP LOCKED
-"""
-_LOCK_UNLESS_CALLED = "SELECT 1 FROM bots WHERE name = %s AND latest_call = %s FOR NO KEY UPDATE"
+_ROW = "SELECT name, bot_id, status, capacity, capacity_class, drained, connected_at FROM bots"
+_LOCK_BY_BOT_ID = f"{_ROW} WHERE instance_name = %s AND bot_id = %s FOR UPDATE"
+_LOCK_BY_NAME = f"{_ROW} WHERE instance_name = %s AND name = %s FOR UPDATE"
+_LOCK_EXPIRED = f"{_ROW} WHERE expires_at < %s ORDER BY name LIMIT %s FOR UPDATE SKIP LOCKED"
+_LOCK_UNLESS_CALLED = "SELECT bot_id FROM bots WHERE name = %s AND latest_call = %s FOR NO KEY UPDATE"
 _DELETE = "DELETE FROM bots WHERE name = ANY(%s)"
+# Under the lock of the bot: no mark is being made now.
 _INSERT = """
-INSERT INTO bots (name, instance_name, bot_id, status, capacity, offer, version, connected_at, expires_at)
-VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s)
+INSERT INTO bots (name, instance_name, bot_id, status, capacity, offer, version, capacity_class,
+                  connected_at, expires_at, drained)
+SELECT t.*, EXISTS (SELECT 1 FROM drains d WHERE d.instance_name = t.instance AND d.bot_id = t.bot)
+FROM (VALUES (%s::text, %s::text, %s::text, %s::int2, %s::int4, %s::jsonb, %s::text, %s::text,
+              %s::timestamptz, %s::timestamptz))
+  AS t(name, instance, bot, status, capacity, offer, version, class, connected, expires)
 ON CONFLICT (instance_name, bot_id) DO NOTHING RETURNING name
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A row of `bots`, locked."""
+
+    name: str
+    bot_id: str
+    status: int
+    capacity: int
+    capacity_class: str
+    drained: bool
+    connected_at: datetime
+
+    def holder(self, disrupted: bool) -> Holder:
+        """As leases are lost by it."""
+        status = BotStatus(self.status)
+        return Holder(self.bot_id, status, self.capacity, self.capacity_class, disrupted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +66,7 @@ class NewSession:
     capacity: int = 1
     offer: Offer = frozenset()
     version: str = ""
+    capacity_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +78,28 @@ class SessionTransactions:
     store_results: bool
 
     def open(self, session: NewSession) -> Callable[[Statements, datetime, Effects], datetime]:
-        """Close the bot's old session, insert the new one; returns when it expires."""
+        """Close the bot's old session, insert the new one; returns when it expires.
+
+        It is born drained where there is a mark on the bot. Raises Unavailable when the bot has opened
+        another one since this was asked.
+        """
+        asked_at: datetime | None = None
 
         def transaction(db: Statements, now: datetime, effects: Effects) -> datetime:
+            nonlocal asked_at
+            again, asked_at = asked_at is not None, asked_at or now
             expires = now + self.keepalive
-            while True:  # a session of the same bot may be opened elsewhere between the two statements
-                old = db.rows(_LOCK_BY_BOT_ID, (session.instance, session.bot_id))
-                if any(name == session.name for name, _, _ in old):
+            lock_bots(db, session.instance, [session.bot_id])
+            while True:  # an old replica does not take that lock
+                old = self._sessions(db, _LOCK_BY_BOT_ID, (session.instance, session.bot_id))
+                if any(row.name == session.name for row in old):
                     return expires  # run again after a commit that we did not hear of
-                reason = f"bot {session.bot_id} opened a new session"
-                self._close(db, old, now, effects, reason)
+                if again and any(row.connected_at > asked_at for row in old):
+                    raise Unavailable(f"bot {session.bot_id} has opened another session meanwhile; use that")
+                self._close(db, old, now, effects, "it opened a new session")
                 offer = json.dumps(sorted(session.offer))
                 values = (session.name, session.instance, session.bot_id, int(session.status))
-                more = (session.capacity, offer, session.version, now, expires)
+                more = (session.capacity, offer, session.version, session.capacity_class, now, expires)
                 if db.rows(_INSERT, (*values, *more)):
                     return expires
 
@@ -76,7 +109,7 @@ class SessionTransactions:
         """Delete a session and let its jobs wait again; False if there is no such session."""
 
         def transaction(db: Statements, now: datetime, effects: Effects) -> bool:
-            found = db.rows(_LOCK_BY_NAME, (instance, name))
+            found = self._sessions(db, _LOCK_BY_NAME, (instance, name))
             self._close(db, found, now, effects, reason)
             return bool(found)
 
@@ -86,7 +119,7 @@ class SessionTransactions:
         """Close a handful of the expired sessions of all instances; returns how many."""
 
         def transaction(db: Statements, now: datetime, effects: Effects) -> int:
-            expired = db.rows(_LOCK_EXPIRED, (now, REAP_AT_ONCE))
+            expired = self._sessions(db, _LOCK_EXPIRED, (now, REAP_AT_ONCE))
             self._close(db, expired, now, effects, "it stopped calling")
             return len(expired)
 
@@ -102,33 +135,37 @@ class SessionTransactions:
         """
 
         def transaction(db: Statements, now: datetime, effects: Effects) -> None:
-            if not db.rows(_LOCK_UNLESS_CALLED, (session_name, call_id)):
+            found = db.rows(_LOCK_UNLESS_CALLED, (session_name, call_id))
+            if not found:
                 return
             changes = LeaseChanges(now, self.policy)
             for lease in lock_leases(db, [session_name]):
                 if lease.job_name in jobs and lease.started_at is None:
-                    changes.hand_back(lease)
+                    changes.hand_back(lease, found[0][0])
             changes.write(db, store_results=self.store_results)
             changes.tell(effects)
 
         return transaction
 
+    @staticmethod
+    def _sessions(db: Statements, statement: str, values: Sequence[object]) -> list[_Session]:
+        return [_Session(*row) for row in db.rows(statement, values)]
+
     def _close(
-        self,
-        db: Statements,
-        rows: Sequence[tuple[str, str, int]],
-        now: datetime,
-        effects: Effects,
-        reason: str,
+        self, db: Statements, rows: Sequence[_Session], now: datetime, effects: Effects, reason: str
     ) -> None:
         if not rows:
             return
-        names = [name for name, _, _ in rows]
-        bots = {name: (bot_id, BotStatus(status)) for name, bot_id, status in rows}
+        names = [row.name for row in rows]
+        leases = lock_leases(db, names)
+        disrupted: set[str] = set()
+        if leases and (drained := [row.name for row in rows if row.drained]):
+            disrupted = {name for (name,) in db.rows(sql.DISRUPTED_SESSIONS, (drained,))}
+        bots = {row.name: row.holder(row.name in disrupted) for row in rows}
         changes = LeaseChanges(now, self.policy)
-        for lease in lock_leases(db, names):
-            bot_id, status = bots[lease.session_name]
-            changes.lose(lease, bot_id=bot_id, status=status, reason=f"bot {bot_id} vanished: {reason}")
+        for lease in leases:
+            holder = bots[lease.session_name]
+            changes.lose(lease, holder, reason=f"bot {holder.bot_id} vanished: {reason}", vanished=True)
         changes.write(db, store_results=self.store_results)
         db.execute(_DELETE, (names,))
         changes.tell(effects)

@@ -1,6 +1,7 @@
 """Decisions about bots' reports: what each session's report changes, and what it is told."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from buildgrid_scheduler.core.bot_status import BotStatus
@@ -8,8 +9,13 @@ from buildgrid_scheduler.core.completion import Retry, end_of_attempt
 from buildgrid_scheduler.core.errors import DataLoss, InvalidArgument, SchedulerError, Unavailable
 from buildgrid_scheduler.core.job_state import JobState, Stage
 from buildgrid_scheduler.core.lease_transition import LeaseState, Transition, reconcile
+from buildgrid_scheduler.core.requirements import Offer
+from buildgrid_scheduler.core.slots import Slots, slots_of
+from buildgrid_scheduler.core.suspects import is_suspect, with_alone
 from buildgrid_scheduler.engine.items import Effects, Synchronize, Tell
-from buildgrid_scheduler.engine.lease_ends import LeaseChanges, LeaseRow
+from buildgrid_scheduler.engine.lease_ends import Holder, LeaseChanges, LeaseRow
+
+_NO_SLOTS = Slots(free=0, held=False, empty=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,14 @@ class SessionRow:
     capacity: int
     completed_leases: str
     latest_call: str
+    capacity_class: str
+    drained: bool
+    disrupted: bool | None
+    """whether the mark of a drained bot says so; none: there is no mark, or it was not seen"""
+
+    def holder(self, status: BotStatus) -> Holder:
+        """As leases are lost by it."""
+        return Holder(self.bot_id, status, self.capacity, self.capacity_class, bool(self.disrupted))
 
 
 @dataclass(slots=True)
@@ -33,7 +47,9 @@ class SessionOutcome:
     payloads_wanted: list[str] = field(default_factory=list)
     """jobs whose Action must be in the answer"""
     completed: list[str] = field(default_factory=list)
-    free_slots: int = 0
+    slots: Slots = _NO_SLOTS
+    capacity: int = 1
+    capacity_class: str = ""
     error: SchedulerError | None = None
     closed: bool = False
     """delete the session"""
@@ -41,6 +57,25 @@ class SessionOutcome:
     """do not hold the call: there is a job that the bot may have, but not in this answer"""
     repeats: bool = False
     """a completion is reported that was reported before: its answer was lost"""
+
+    @property
+    def asks_for(self) -> Offer | None:
+        """What jobs it may be handed now require a part of this; none: it is to get nothing."""
+        offer = self.item.offer
+        return with_alone(offer) if offer is not None and self.slots.free and self.error is None else None
+
+    @property
+    def wakes_for(self) -> Offer | None:
+        """What jobs it is woken for while it is held.
+
+        Not for suspects while something else runs there: there may be a bot that can start them at once. When
+        it calls by itself and one still waits, there is none.
+        """
+        return self.asks_for if self.slots.empty else self.item.offer if self.slots.free else None
+
+    def set_aside(self) -> None:
+        """It was given a suspect, and until that is done nothing else."""
+        self.slots = replace(self.slots, free=0)
 
 
 def unknown_session(name: str, bot_id: str) -> InvalidArgument:
@@ -56,7 +91,7 @@ def taken_over() -> Unavailable:
 def synchronize(
     item: Synchronize,
     session: SessionRow | None,
-    leases: list[LeaseRow],
+    leases: Sequence[LeaseRow],
     changes: LeaseChanges,
     effects: Effects,
 ) -> SessionOutcome:
@@ -68,56 +103,69 @@ def synchronize(
     if item.woken and session.latest_call != item.call_id:
         outcome.error = taken_over()
         return outcome
+    outcome.capacity, outcome.capacity_class = session.capacity, session.capacity_class
+    holder = session.holder(item.status)
     by_job = {lease.job_name: lease for lease in leases}
+    before = session.completed_leases.split()
+    suspects = [job for job, lease in by_job.items() if is_suspect(lease.requirement_hash)]
     verdict = reconcile(
         reported={job: report.state for job, report in item.reports.items()},
         held={job: lease.state for job, lease in by_job.items()},
         capacity=session.capacity,
         status=item.status,
-        completed_before=session.completed_leases.split(),
+        completed_before=before,
+        untold=[job for job, lease in by_job.items() if lease.told_at is None],
+        suspects=suspects,
     )
     if verdict.closed is not None:
         reason = f"the session of bot {item.bot_id} was closed: {verdict.closed}"
         for lost in leases:
-            changes.lose(lost, bot_id=item.bot_id, status=item.status, reason=reason)
+            changes.lose(lost, holder, reason=reason, vanished=True)
         outcome.closed = True
         outcome.error = DataLoss(f"{reason}; create a new session")
         return outcome
 
-    busy = 0
-    before = session.completed_leases.split()
     for job, step in verdict.leases.items():
         lease = by_job.get(job)
-        if step is Transition.FINISH and lease is not None and lease.told_at is None and job in before:
-            # A repeat, and the job was leased to this session again: that attempt has not been told yet.
-            outcome.at_once = True
-            busy += 1
-            continue
-        busy += _apply(step, job, lease, outcome, changes, effects)
+        if lease is None:
+            _answer_unknown(step, job, outcome)
+        else:
+            _apply(step, lease, holder, outcome, changes, effects)
     # Still the latest completions: a repeat of that report may be on its way.
     outcome.completed += [j for j in before if j in item.reports and j not in outcome.completed]
-    if item.status is BotStatus.OK:
-        outcome.free_slots = max(0, session.capacity - busy)
+    outcome.slots = slots_of(
+        verdict.leases,
+        capacity=session.capacity,
+        status=item.status,
+        drained=session.drained,
+        suspects=suspects,
+    )
     return outcome
+
+
+def _answer_unknown(step: Transition, job: str, outcome: SessionOutcome) -> None:
+    """A lease that the database does not have."""
+    match step:
+        case Transition.TELL_CANCELLED:
+            outcome.tells.append(Tell(job, LeaseState.CANCELLED))
+        case Transition.ACCEPT if not outcome.item.woken:
+            outcome.repeats = outcome.at_once = True
+        case Transition.ACCEPT:
+            pass
+        case _:
+            raise RuntimeError(f"{step} is not a transition of a lease that is not there")
 
 
 def _apply(
     step: Transition,
-    job: str,
-    lease: LeaseRow | None,
+    lease: LeaseRow,
+    holder: Holder,
     outcome: SessionOutcome,
     changes: LeaseChanges,
     effects: Effects,
-) -> int:
-    """Carry one transition out; returns how many slots the lease takes from now on."""
-    item = outcome.item
-    if lease is None:
-        if step is Transition.ACCEPT and not item.woken:
-            outcome.repeats = outcome.at_once = True
-        if step is Transition.TELL_CANCELLED and item.reports[job].state is not LeaseState.CANCELLED:
-            outcome.tells.append(Tell(job, LeaseState.CANCELLED))
-            return 1  # until the bot has let go of it
-        return 0
+) -> None:
+    """Carry out the transition of a lease that the session has."""
+    item, job = outcome.item, lease.job_name
     report = item.reports.get(job)
     match step:
         case Transition.SEND:
@@ -126,7 +174,6 @@ def _apply(
             if lease.told_at is None:
                 changes.updated.append((job, LeaseState.PENDING, None, None))
                 effects.states[job] = JobState(Stage.EXECUTING, lease.action_digest)
-            return 1
         case Transition.HEARTBEAT | Transition.ACTIVATE:
             if report is None:
                 raise RuntimeError("a heartbeat needs a report")
@@ -136,10 +183,12 @@ def _apply(
                 changes.updated.append((job, report.state, started, partial))
                 effects.states[job] = JobState(Stage.EXECUTING, lease.action_digest, None, partial)
             outcome.tells.append(Tell(job, report.state))
-            return 1
         case Transition.TELL_CANCELLED:
             outcome.tells.append(Tell(job, LeaseState.CANCELLED))
-            return 1
+        case Transition.KEEP:
+            outcome.at_once = True
+        case Transition.WAIT:
+            pass
         case Transition.FINISH:
             if report is None:
                 raise RuntimeError("a completion needs a report")
@@ -157,14 +206,15 @@ def _apply(
             outcome.completed.append(job)
             outcome.at_once |= isinstance(end, Retry)
         case Transition.FREE:
-            changes.freed.append(job)
+            changes.free(lease, item.bot_id)
             outcome.completed.append(job)
         case Transition.HAND_BACK | Transition.REQUEUE:
             reason = f"bot {item.bot_id} no longer had the lease"
-            changes.lose(lease, bot_id=item.bot_id, status=item.status, reason=reason)
+            if step is Transition.HAND_BACK:
+                reason = f"bot {item.bot_id} ended before it started the action"
+            changes.lose(lease, holder, reason=reason, vanished=False)
         case _:
             raise RuntimeError(f"{step} is not a transition of a lease that is held")
-    return 0
 
 
 def _started(lease: LeaseRow, reported: LeaseState, now: datetime) -> datetime | None:

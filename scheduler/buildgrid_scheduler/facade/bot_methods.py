@@ -8,7 +8,6 @@ from datetime import datetime
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import ExecutedActionMetadata
 from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import Lease
 from google.protobuf.any_pb2 import Any as AnyMessage
-from sqlalchemy import func, select
 
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.errors import Unavailable
@@ -17,6 +16,7 @@ from buildgrid_scheduler.core.job_state import ACTION_TYPE
 from buildgrid_scheduler.core.lease_metadata import trailing_metadata
 from buildgrid_scheduler.core.lease_transition import LeaseState
 from buildgrid_scheduler.engine.assigning import assign_waiting
+from buildgrid_scheduler.engine.fleet_view import count_bots_by_status, list_workers
 from buildgrid_scheduler.engine.items import Report, Synchronize, Synchronized
 from buildgrid_scheduler.engine.log_streams import load_lease_metadata
 from buildgrid_scheduler.engine.sessions import NewSession, refresh
@@ -80,6 +80,8 @@ class BotMethods(Door):
             lease.state = tell.state  # type: ignore[assignment]
             if tell.action is not None:
                 lease.payload.CopyFrom(AnyMessage(type_url=ACTION_TYPE, value=tell.action))
+                if self.integrations.lease_streams is not None and tell.job_name not in reports:
+                    self.integrations.lease_streams.request(current_instance(), bot_name, tell.job_name)
             return lease
         return None
 
@@ -102,16 +104,19 @@ class BotMethods(Door):
         """As `assign_n_leases_by_priority`, oldest queued time first."""
         return self._assign(capability_hash, bot_names, by_age=True)
 
+    def list_workers(self, name_filter: str, page_number: int, page_size: int) -> tuple[list[BotEntry], int]:
+        """A page of the live sessions, by bot_id, and how many there are in all.
+
+        `name_filter`: part of the session's name or bot_id, whatever the case; "" is all. `page_number`
+        counts from 1; `page_size` 0 is all.
+        """
+        with self._reading() as session:
+            return list_workers(session, current_instance(), name_filter, page_number, page_size)
+
     def count_bots_by_status(self) -> dict[BotStatus, int]:
         """How many sessions of this instance have each status; every status is a key."""
         with self._reading() as session:
-            query = (
-                select(BotEntry.status, func.count())
-                .where(BotEntry.instance_name == current_instance())
-                .group_by(BotEntry.status)
-            )
-            counts: dict[int, int] = {row[0]: row[1] for row in session.execute(query)}
-        return {status: counts.get(int(status), 0) for status in BotStatus}
+            return count_bots_by_status(session, current_instance())
 
     def get_metadata_for_leases(self, leases: Iterable[Lease]) -> list[tuple[str, bytes]]:
         """The trailing metadata of UpdateBotSession: for each known lease where to stream its output.
@@ -120,6 +125,8 @@ class BotMethods(Door):
         are those to write to.
         """
         names = [lease.id for lease in leases]
+        if self.integrations.lease_streams is not None:
+            self.integrations.lease_streams.settle(names)
         return trailing_metadata(self._call(load_lease_metadata(current_instance(), names)))
 
     def _assign(self, capability_hash: str, bot_names: list[str], *, by_age: bool) -> list[str]:

@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from buildgrid_scheduler.core.errors import InvalidArgument, Unavailable
 from buildgrid_scheduler.engine.engine import Engine
 from buildgrid_scheduler.engine.items import Call, Effects
+from buildgrid_scheduler.engine.job_metrics import JobMetrics
 from buildgrid_scheduler.engine.listing import OperationList
+from buildgrid_scheduler.integrations.integrations import Integrations
 from buildgrid_scheduler.notifier.delivery import Ticket
 from buildgrid_scheduler.properties.property_set import PropertySet
 from buildgrid_scheduler.storage.abc import StorageABC
@@ -35,6 +37,8 @@ class Door:
     property_set: PropertySet
     operations: OperationList
     identities: ClientIdentities
+    integrations: Integrations
+    job_metrics: JobMetrics
     keepalive: timedelta
     max_execution_timeout: timedelta
     _read_provider: SqlProvider

@@ -17,10 +17,12 @@ from sqlalchemy.orm import Session
 
 from buildgrid_scheduler.core.instance import current_instance
 from buildgrid_scheduler.core.job_state import executed_action_metadata, operation_message
+from buildgrid_scheduler.core.operation_filter import OperationFilter
 from buildgrid_scheduler.core.request_metadata import METADATA_COLUMNS, metadata_message, metadata_row
 from buildgrid_scheduler.core.requirements import requirement_hash
 from buildgrid_scheduler.engine.engine import new_job_name
 from buildgrid_scheduler.engine.items import Enqueue, Enqueued, LoadedOperation, LoadOperation, NewJob
+from buildgrid_scheduler.engine.job_metrics import SchedulerMetrics
 from buildgrid_scheduler.engine.operations import attach, cancel, create, share, unknown_operation
 from buildgrid_scheduler.facade.door import Door
 from buildgrid_scheduler.notifier.delivery import Ticket
@@ -68,7 +70,11 @@ class OperationMethods(Door):
         job.response = response
         item = self._enqueue(job, request_metadata, client_identity)
         self.engine.submit(item)
-        return item.ticket.wait().operation_name
+        enqueued = item.ticket.wait()
+        self._made(item.operation_name, client_identity)
+        if response is None and not enqueued.shared:
+            self.integrations.job_queued(job.instance, job.action_digest, job.action)
+        return item.operation_name
 
     def create_operation_for_existing_job(
         self,
@@ -91,7 +97,10 @@ class OperationMethods(Door):
             metadata=metadata_row(request_metadata) if request_metadata is not None else None,
             identity_id=self._identity_id(client_identity),
         )
-        return name if self._call(transaction) else None
+        if not self._call(transaction):
+            return None
+        self._made(name, client_identity)
+        return name
 
     def create_operation_for_new_job(
         self,
@@ -117,6 +126,9 @@ class OperationMethods(Door):
             code = execute_response.status.code
         item = self._enqueue(job, request_metadata, client_identity)
         self._call(create(item, code, self.engine.settings.max_queue_size))
+        self._made(item.operation_name, client_identity)
+        if execute_response is None:
+            self.integrations.job_queued(job.instance, job.action_digest, job.action)
         return item.operation_name
 
     def create_operation(
@@ -136,6 +148,7 @@ class OperationMethods(Door):
             identity_id=self._identity_id(client_identity),
         )
         self._call(transaction)
+        self._made(name, client_identity)
         return name
 
     def load_operation(self, operation_name: str) -> Operation:
@@ -169,6 +182,35 @@ class OperationMethods(Door):
     def cancel_operation(self, operation_name: str) -> None:
         """Cancel an operation, and its job when no other wants it. NotFound if unknown; done is fine."""
         self._call(cancel(current_instance(), operation_name))
+
+    def list_operations(
+        self,
+        operation_filters: list[OperationFilter] | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+    ) -> tuple[list[Operation], str]:
+        """A page of operations, and the token of the next page, or "".
+
+        Without filters: unfinished ones. By queued time, then name, unless a filter says otherwise.
+        `page_size` None: all. Raises InvalidArgument for filters and tokens that make no sense.
+        """
+        page, token = self.operations.page(
+            current_instance(), operation_filters or [], page_size=page_size, page_token=page_token
+        )
+        return [operation_message(o.instance, o.name, o.state, cancelled=o.cancelled) for o in page], token
+
+    def get_metrics(self) -> SchedulerMetrics | None:
+        """How many unfinished jobs of this instance are in each stage; None within the publish interval.
+
+        Every unfinished stage is there, and the label `unknown`, zeros too.
+        """
+        return self.job_metrics.publish(current_instance())
+
+    def publish_execution_stats(
+        self, job_name: str, execution_metadata: ExecutedActionMetadata, property_label: str = "unknown"
+    ) -> None:
+        """Observe the durations of an execution by label, and meter the CPU, memory and I/O that it used."""
+        self.integrations.publish(job_name, execution_metadata, property_label)
 
     def get_execute_action_metadata(self, job: JobEntry) -> ExecutedActionMetadata:
         """When a job was queued, started and done, and by whom, as far as is known (REAPI)."""
@@ -210,7 +252,11 @@ class OperationMethods(Door):
         return None if identity is None else self.identities.id_of(identity_key(identity))
 
     def _throttled(self, priority: int, identity: ClientIdentityEntry | None) -> int:
-        return priority
+        key = None if identity is None else identity_key(identity)
+        return self.integrations.checked_priority(key, priority)
+
+    def _made(self, operation: str, identity: ClientIdentityEntry | None) -> None:
+        self.integrations.operation_made(None if identity is None else identity_key(identity), operation)
 
 
 def _new_job(

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
 from buildgrid_scheduler.core.job_state import JobState, Stage
 from buildgrid_scheduler.notifier.delivery import Delivery
@@ -35,11 +36,19 @@ class Watch:
             return
         if state is None:
             self.stale = True
-        elif state == self.state:
+            self._wake()
             return
-        else:
-            # It stays stale: what was not told may be newer than this, which took another way.
-            self.state = state
+        if self.state is not None and not state.stdout_stream_name and not state.stderr_stream_name:
+            # Who tells of a change of stage does not know the streams, which stay what they were.
+            state = replace(
+                state,
+                stdout_stream_name=self.state.stdout_stream_name,
+                stderr_stream_name=self.state.stderr_stream_name,
+            )
+        if state == self.state:
+            return
+        # It stays stale: what was not told may be newer than this, which took another way.
+        self.state = state
         self._wake()
 
     def close(self) -> None:

@@ -21,11 +21,22 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from buildgrid_scheduler.config import Config
-from buildgrid_scheduler.properties import DynamicPropertySet
+from buildgrid_scheduler.config.property_set import DynamicPropertySetConfig, PropertySetConfig
+from buildgrid_scheduler.core.errors import FailedPrecondition
+from buildgrid_scheduler.outgoing.metrics import OutboxCollector
+from buildgrid_scheduler.properties import (
+    DynamicPropertySet,
+    PropertyLabel,
+    PropertySet,
+    StaticPropertySet,
+)
 from buildgrid_scheduler.scheduler import Scheduler
+from buildgrid_scheduler.server.auth import Authentication, build_auth, server_credentials
 from buildgrid_scheduler.server.database import Database
-from buildgrid_scheduler.server.metrics import EngineCollector
+from buildgrid_scheduler.server.engine_metrics import EngineCollector
+from buildgrid_scheduler.server.integrations import integration_options
 from buildgrid_scheduler.server.monitoring import Monitoring
+from buildgrid_scheduler.server.storage import build_action_cache, build_storage, storage_threads
 from buildgrid_scheduler.services.action_cache import ActionCacheService
 from buildgrid_scheduler.services.bots import BotsService
 from buildgrid_scheduler.services.bytestream import ByteStreamService
@@ -34,20 +45,9 @@ from buildgrid_scheduler.services.cas import CasService
 from buildgrid_scheduler.services.execution import ExecutionService, ExecutionSettings
 from buildgrid_scheduler.services.instances import Instances
 from buildgrid_scheduler.services.operations import OperationsService
-from buildgrid_scheduler.storage.abc import StorageABC
-from buildgrid_scheduler.storage.disk import DiskStorage
-from buildgrid_scheduler.storage.memory import MemoryStorage
-from buildgrid_scheduler.storage.recent import RecentStorage
-from buildgrid_scheduler.store.action_cache import PostgresActionCache
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_GRACE = 5.0
-"""Seconds that running calls get after SIGTERM. Held calls are answered at once."""
-STORAGE_THREADS = 8
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-CONNECTION_AGE = 600.0
-"""Seconds after which clients are told to reconnect, so that load spreads over replicas again."""
 HEALTH_INTERVAL = 0.5
 SWITCH_INTERVAL = 0.0005
 """Seconds until a thread that wants to run interrupts another: the engine's threads do short pieces of work
@@ -65,12 +65,13 @@ class Replica:
     config: Config
     scheduler: Scheduler
     executor: ThreadPoolExecutor
+    authentication: Authentication
     byte_streams: ByteStreamService | None = None
 
     def add_services(self, server: grpc.aio.Server) -> list[str]:
         """Add the services that are switched on; returns their names."""
         config, scheduler = self.config, self.scheduler
-        instances = Instances(config.instances)
+        instances = Instances(config.instances, self.authentication.access)
         offered = config.services
         names = []
         if offered.execution:
@@ -84,6 +85,8 @@ class Replica:
                     instances,
                     self.executor,
                     settings,
+                    integrations=scheduler.integrations,
+                    identities=scheduler.identities,
                 ),
                 server,
             )
@@ -92,7 +95,13 @@ class Replica:
             )
             names += ["build.bazel.remote.execution.v2.Execution", "google.longrunning.Operations"]
         if offered.bots:
-            service = BotsService(scheduler.engine, scheduler.property_set, instances, scheduler.keepalive)
+            service = BotsService(
+                scheduler.engine,
+                scheduler.property_set,
+                instances,
+                scheduler.keepalive,
+                scheduler.integrations.lease_streams,
+            )
             bots_pb2_grpc.add_BotsServicer_to_server(service, server)
             names.append("google.devtools.remoteworkers.v1test2.Bots")
         if offered.cas:
@@ -112,7 +121,7 @@ class Replica:
             instances,
             cache=offered.cas or offered.action_cache,
             execution=offered.execution,
-            updates=offered.action_cache and config.action_cache_updates,
+            updates=offered.action_cache and config.action_cache.allow_updates,
         )
         re_grpc.add_CapabilitiesServicer_to_server(capabilities, server)
         return [*names, "build.bazel.remote.execution.v2.Capabilities"]
@@ -120,33 +129,44 @@ class Replica:
 
 def build_scheduler(config: Config, database: Database) -> Scheduler:
     """The scheduler of a configuration, not yet started."""
+    settings = config.scheduler
     return Scheduler(
         database.provider,
-        _storage(config),
-        property_set=DynamicPropertySet(
-            unique_property_keys=set(config.property_set.unique_property_keys),
-            match_property_keys=set(config.property_set.match_property_keys),
-            wildcard_property_keys=set(config.property_set.wildcard_property_keys),
-            label_key=config.property_set.label_key,
-        ),
-        action_cache=PostgresActionCache(database.provider, allow_updates=config.action_cache_updates),
-        action_browser_url=config.scheduler.action_browser_url,
-        max_execution_timeout=config.scheduler.max_execution_timeout,
-        bot_session_keepalive_timeout=config.scheduler.bot_session_keepalive_timeout,
-        max_job_attempts=config.scheduler.max_job_attempts,
-        max_infra_attempts=config.scheduler.max_infra_attempts,
-        job_assignment_interval=config.scheduler.job_assignment_interval,
-        priority_assignment_percentage=config.scheduler.priority_assignment_percentage,
-        max_queue_size=config.scheduler.max_queue_size,
-        session_expiry_timer_interval=config.scheduler.session_expiry_interval,
-        cache_failed_actions=config.scheduler.cache_failed_actions,
+        build_storage(config.storage, config.data),
+        property_set=_property_set(config.property_set),
+        action_cache=build_action_cache(config.action_cache, database.provider),
+        action_browser_url=settings.action_browser_url,
+        max_execution_timeout=int(settings.max_execution_timeout.total_seconds()),
+        bot_session_keepalive_timeout=int(settings.bot_session_keepalive_timeout.total_seconds()),
+        poll_interval=settings.poll_interval.total_seconds(),
+        max_job_attempts=settings.max_job_attempts,
+        max_infra_attempts=settings.max_infra_attempts,
+        avoid_class_for=settings.avoid_class_for,
+        job_assignment_interval=settings.job_assignment_interval.total_seconds(),
+        priority_assignment_percentage=settings.priority_assignment_percentage,
+        max_queue_size=settings.max_queue_size,
+        session_expiry_timer_interval=settings.session_expiry_interval.total_seconds(),
+        cache_failed_actions=settings.cache_failed_actions,
+        metrics_publish_interval=settings.metrics_publish_interval,
+        **integration_options(config.assets, config.log_streams, config.metering),
     )
 
 
-def _storage(config: Config) -> StorageABC:
-    if config.storage.type == "memory":
-        return MemoryStorage()
-    return RecentStorage(DiskStorage(config.storage.path or config.data / "cas", config.storage.max_bytes))
+def _property_set(config: PropertySetConfig) -> PropertySet:
+    if isinstance(config, DynamicPropertySetConfig):
+        return DynamicPropertySet(
+            unique_property_keys=set(config.unique_property_keys),
+            match_property_keys=set(config.match_property_keys),
+            wildcard_property_keys=set(config.wildcard_property_keys),
+            label_key=config.label_key,
+        )
+    return StaticPropertySet(
+        property_labels=[
+            PropertyLabel(label.label, {(p.key, p.value) for p in label.properties})
+            for label in config.labels
+        ],
+        wildcard_property_keys=set(config.wildcard_property_keys),
+    )
 
 
 async def serve(config: Config) -> None:
@@ -191,41 +211,63 @@ async def _run(
     registry: CollectorRegistry,
 ) -> None:
     loop = asyncio.get_running_loop()
-    executor = ThreadPoolExecutor(STORAGE_THREADS, thread_name_prefix="storage")
+    authentication = build_auth(config.auth, config.tls)
+    credentials = server_credentials(config.tls)
+    threads = storage_threads(config.storage, config.grpc.storage_threads)
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="storage")
     scheduler = build_scheduler(config, database)
-    replica = Replica(config, scheduler, executor)
-    server = grpc.aio.server(options=_options())
+    replica = Replica(config, scheduler, executor, authentication)
+    server = grpc.aio.server(interceptors=authentication.interceptors, options=_options(config))
     health = HealthServicer()
     add_HealthServicer_to_server(health, server)
     names = replica.add_services(server)
-    reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
+    if config.services.reflection:
+        shown = [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(shown, server)
     try:
-        server.add_insecure_port(config.listen)
+        if credentials is None:
+            server.add_insecure_port(config.listen)
+        else:
+            server.add_secure_port(config.listen, credentials)
     except RuntimeError as error:
         raise StartError(
             f"listen: {config.listen} cannot be bound: it is in use, or not an address of this machine; "
             "choose another with --listen or listen"
         ) from error
-    await loop.run_in_executor(executor, scheduler.start)
+    try:
+        await loop.run_in_executor(executor, scheduler.start)
+    except FailedPrecondition as error:
+        raise StartError(str(error)) from error
+    authentication.start()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     registry.register(EngineCollector(scheduler.engine))
+    registry.register(scheduler.integrations.histograms)
+    registry.register(OutboxCollector(scheduler.integrations.outboxes))
     await server.start()
     watcher = asyncio.create_task(_watch_health(database, scheduler, health, names, not_ready))
     log.info("serving on %s, pid %d", config.listen, os.getpid())
+    grace = config.shutdown.grace.total_seconds()
     try:
         await stopping.wait()
-        log.info("stopping: running calls have %g s", SHUTDOWN_GRACE)
+        watcher.cancel()
+        not_ready[:] = ["stopping"]
+        await asyncio.sleep(config.shutdown.delay.total_seconds())
+        log.info("stopping: running calls have %g s", grace)
     finally:
         watcher.cancel()
         not_ready[:] = ["stopping"]
         await health.enter_graceful_shutdown()
-        stopped = asyncio.create_task(server.stop(SHUTDOWN_GRACE))
+        scheduler.storage.stop_waiting()
+        if scheduler.action_cache is not None:
+            scheduler.action_cache.stop_waiting()
+        stopped = asyncio.create_task(server.stop(grace))
         scheduler.engine.send_elsewhere()
         await stopped
         if replica.byte_streams is not None:
             replica.byte_streams.close()
-        await loop.run_in_executor(executor, scheduler.stop)
+        await loop.run_in_executor(None, scheduler.stop)
+        await loop.run_in_executor(None, authentication.stop)
         executor.shutdown()
         log.info("stopped")
 
@@ -255,13 +297,14 @@ async def _watch_health(
         await asyncio.sleep(HEALTH_INTERVAL if reason else HEALTH_INTERVAL * 10)
 
 
-def _options() -> list[tuple[str, int]]:
-    age = int(CONNECTION_AGE * random.uniform(0.9, 1.1) * 1000)  # noqa: S311 - jitter, not a secret
+def _options(config: Config) -> list[tuple[str, int]]:
+    age = config.grpc.max_connection_age.total_seconds() * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+    grace = config.grpc.max_connection_age_grace.total_seconds()
     return [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_connection_age_ms", age),
-        ("grpc.max_connection_age_grace_ms", 300_000),
+        ("grpc.max_receive_message_length", config.grpc.max_message_size),
+        ("grpc.max_send_message_length", config.grpc.max_message_size),
+        ("grpc.max_connection_age_ms", int(age * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(grace * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_ping_strikes", 0),

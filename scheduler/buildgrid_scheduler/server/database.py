@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-import os
 
 import psycopg
+from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from buildgrid_scheduler.config import Config
 from buildgrid_scheduler.core.errors import FailedPrecondition
+from buildgrid_scheduler.server.database_errors import fatal_reason, shown
+from buildgrid_scheduler.server.database_url import other_source, url_source
 from buildgrid_scheduler.store.embedded import EmbeddedPostgres
-from buildgrid_scheduler.store.migrate import database_revision, head_revision, migrate
+from buildgrid_scheduler.store.migrate import database_revision, head_revision, migrate, runs_on
 from buildgrid_scheduler.store.provider import SqlProvider
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,10 @@ class Database:
         self._config = config
         self._embedded: EmbeddedPostgres | None = None
         self._provider: SqlProvider | None = None
+        self.read_provider: SqlProvider | None = None
+        """where lists are read, if that is elsewhere"""
+        self.notifier_provider: SqlProvider | None = None
+        """where LISTEN works, if that is elsewhere"""
         self.waits_because: str | None = None
         """why `start` has not returned yet"""
 
@@ -35,13 +41,22 @@ class Database:
         return self._provider
 
     async def start(self, stopping: asyncio.Event) -> bool:
-        """Wait for the database and bring it to our schema; False if told to stop meanwhile."""
-        url = self._config.database.url or os.environ.get("DATABASE_URL")
+        """Wait for the database and bring it to our schema; False if told to stop meanwhile.
+
+        Raises FailedPrecondition when the database answers, and waiting would not help.
+        """
+        config = self._config.database
+        url = url_source(config)
         if url is None:
             self._embedded = EmbeddedPostgres((self._config.data / "postgres").absolute())
-            url = await asyncio.to_thread(self._embedded.start)
+            started = await asyncio.to_thread(self._embedded.start)
+            url = lambda: started  # noqa: E731 - the other way to be a source
         try:
-            self._provider = SqlProvider(url)
+            self._provider = SqlProvider(url, pool_size=config.pool_size)
+            if (source := other_source(config.read_url, config)) is not None:
+                self.read_provider = SqlProvider(source, pool_size=config.pool_size)
+            if (source := other_source(config.notify_url, config)) is not None:
+                self.notifier_provider = SqlProvider(source, pool_size=1)
         except (ValueError, ArgumentError) as error:
             raise FailedPrecondition(f"database.url or DATABASE_URL: {error}") from error
         retry = FIRST_RETRY
@@ -51,41 +66,46 @@ class Database:
                 self.waits_because = None
                 return True
             except (DBAPIError, psycopg.OperationalError) as error:
-                reason = str(getattr(error, "orig", error)).strip()
-                log.warning(
-                    "database %s cannot be used yet, next try in %.1f s: %s",
-                    self.provider.shown_url,
-                    retry,
-                    reason,
-                )
-                self.waits_because = f"the database cannot be used yet: {reason}"
+                self._complain(error, retry)
             try:
                 await asyncio.wait_for(stopping.wait(), retry)
             except TimeoutError:
                 retry = min(retry * 2, LAST_RETRY)
         return False
 
+    def _complain(self, error: Exception, retry: float) -> None:
+        if (reason := fatal_reason(error)) is not None:
+            raise FailedPrecondition(f"database {self.provider.shown_url}: {reason}") from error
+        log.warning(
+            "database %s cannot be used yet, next try in %.1f s: %s",
+            self.provider.shown_url,
+            retry,
+            shown(error),
+        )
+        self.waits_because = f"the database cannot be used yet: {shown(error)}"
+
     def _prepare(self) -> None:
         if self._config.database.migrate:
             migrate(self.provider)
-        elif (found := database_revision(self.provider)) != head_revision():
+        elif not runs_on(self.provider):
             raise psycopg.OperationalError(
-                f"it is at revision {found or 'none'}, this version needs {head_revision()}; "
-                "run `buildgrid-scheduler migrate`"
+                f"it is at revision {database_revision(self.provider) or 'none'}, this version needs "
+                f"{head_revision()}; run `buildgrid-scheduler migrate`"
             )
 
     def problem(self) -> str | None:
         """Why the database cannot be used; None if it answers. Blocks for a round trip."""
         try:
             with self.provider.session() as session:
-                session.connection().exec_driver_sql("SELECT 1")
+                session.execute(text("SELECT 1"))
         except DBAPIError as error:
-            return f"the database cannot be reached: {str(error.orig).strip()}"
+            return f"the database cannot be reached: {shown(error)}"
         return None
 
     def stop(self) -> None:
         """Close connections; stop an embedded server if this process is the last that uses it."""
-        if self._provider is not None:
-            self._provider.close()
+        for provider in (self._provider, self.read_provider, self.notifier_provider):
+            if provider is not None:
+                provider.close()
         if self._embedded is not None:
             self._embedded.stop()

@@ -11,6 +11,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 )
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc import ActionCacheServicer
 
+from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.core.errors import NotFound, PermissionDenied
 from buildgrid_scheduler.services.blocking import Blocking
 from buildgrid_scheduler.services.digest_function import check_digest_function
@@ -36,7 +37,7 @@ class ActionCacheService(ActionCacheServicer):
     @rpc
     async def GetActionResult(self, request: GetActionResultRequest, context: Context) -> ActionResult:
         """The result; NOT_FOUND when there is none, or when anything that it names is missing."""
-        instance = self._instances.check(request.instance_name)
+        instance = self._instances.check(request.instance_name, Right.CACHE_READ)
         check_digest_function(request.digest_function)
         check_digest(request.action_digest)
         return await self._blocking(self._get, instance, request)
@@ -44,7 +45,7 @@ class ActionCacheService(ActionCacheServicer):
     @rpc
     async def UpdateActionResult(self, request: UpdateActionResultRequest, context: Context) -> ActionResult:
         """Stores a result. PERMISSION_DENIED where only the scheduler may."""
-        instance = self._instances.check(request.instance_name)
+        instance = self._instances.check(request.instance_name, Right.ACTION_CACHE_UPDATE)
         check_digest_function(request.digest_function)
         check_digest(request.action_digest)
         if not self._cache.allow_updates:

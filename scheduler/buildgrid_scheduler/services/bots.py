@@ -1,5 +1,6 @@
 """Bots (RWAPI): sessions and leases."""
 
+import asyncio
 import uuid
 from datetime import timedelta
 from functools import lru_cache
@@ -10,16 +11,20 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2_grpc import
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 
+from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.clock import to_timestamp
 from buildgrid_scheduler.core.errors import InvalidArgument, Unimplemented
 from buildgrid_scheduler.core.instance import qualified, split_qualified
 from buildgrid_scheduler.core.job_state import ACTION_TYPE
+from buildgrid_scheduler.core.lease_metadata import trailing_metadata
 from buildgrid_scheduler.core.lease_transition import LeaseState
 from buildgrid_scheduler.core.requirements import Offer
 from buildgrid_scheduler.engine.engine import Engine
 from buildgrid_scheduler.engine.items import Report, Synchronize, Synchronized
+from buildgrid_scheduler.engine.log_streams import load_lease_metadata
 from buildgrid_scheduler.engine.sessions import NewSession
+from buildgrid_scheduler.logstreams.lease_streams import LeaseStreams
 from buildgrid_scheduler.properties.matching import Matching
 from buildgrid_scheduler.properties.property_set import PropertySet
 from buildgrid_scheduler.services.errors import Context, rpc
@@ -28,19 +33,29 @@ from buildgrid_scheduler.services.instances import Instances
 PARTIAL_METADATA_PREFIX = "partial-execution-metadata-"
 HOLD_WITHOUT_DEADLINE = 300.0
 SHORTEST_HOLD = 3.0
+CAPACITY_CLASS = "capacity-class"
+"""the worker property (not of a device) that names the capacity class"""
 HOLD_SHARE = 0.8  # of the caller's deadline: the answer must be there before it
 MAX_CAPACITY = 1024
+MAX_CAPACITY_CLASS = 100
 
 
 class BotsService(BotsServicer):
     """A waiting bot costs a coroutine and an entry in `assigner.WaitingBots`."""
 
     def __init__(
-        self, engine: Engine, property_set: PropertySet, instances: Instances, keepalive: timedelta
+        self,
+        engine: Engine,
+        property_set: PropertySet,
+        instances: Instances,
+        keepalive: timedelta,
+        lease_streams: LeaseStreams | None = None,
     ) -> None:
+        """`lease_streams`: makes the log streams that bots are told of, where there is a service for them."""
         self._engine = engine
         self._matching = Matching(property_set)
         self._instances = instances
+        self._lease_streams = lease_streams
         self._keepalive = keepalive.total_seconds()
         self._offers = lru_cache(maxsize=10_000)(self._offer)
 
@@ -49,18 +64,26 @@ class BotsService(BotsServicer):
         self, request: bots_pb2.CreateBotSessionRequest, context: Context
     ) -> bots_pb2.BotSession:
         """Open a session, closing an older one of the same bot, and wait a while for work."""
-        instance = self._instances.check(request.parent)
+        instance = self._instances.check(request.parent, Right.RUN_BOTS)
         session = request.bot_session
         if not session.bot_id:
             raise InvalidArgument("bot_session.bot_id is empty; give each bot an identifier of its own")
         if "\0" in session.bot_id or len(session.bot_id) > 500:
             raise InvalidArgument("bot_session.bot_id has a NUL or is longer than 500 characters")
+        self._instances.access.authorize_bot(instance, session.bot_id)
         if session.leases:
             raise InvalidArgument("bot_session.leases: a new session has none; report them in an update")
         name = str(uuid.uuid4())
         offer = self._offers(session.worker.SerializeToString(deterministic=True))
         opened = NewSession(
-            name, instance, session.bot_id, _status(session), _capacity(session), offer, session.version[:200]
+            name,
+            instance,
+            session.bot_id,
+            _status(session),
+            _capacity(session),
+            offer,
+            session.version[:200],
+            _capacity_class(session),
         )
         await self._engine.call(self._engine.sessions.open(opened))
         session.name = qualified(instance, name)
@@ -77,7 +100,8 @@ class BotsService(BotsServicer):
                 f"name {request.name!r} and bot_session.name {session.name!r} differ; send the session's own"
             )
         instance, name = split_qualified(request.name)
-        self._instances.check(instance)
+        self._instances.check(instance, Right.RUN_BOTS)
+        self._instances.access.authorize_bot(instance, session.bot_id)
         offer = self._offers(session.worker.SerializeToString(deterministic=True))
         return await self._synchronize(instance, name, session, offer, context)
 
@@ -104,8 +128,24 @@ class BotsService(BotsServicer):
             offer,
         )
         result = await self._engine.synchronize(item, hold=self._hold(session, context))
+        if self._lease_streams is not None and result.leases:
+            try:
+                await self._tell_streams(self._lease_streams, item, result, context)
+            except asyncio.CancelledError:
+                self._engine.held.unheard(item, result)
+                raise
         _answer(session, result)
         return session
+
+    async def _tell_streams(
+        self, lease_streams: LeaseStreams, item: Synchronize, result: Synchronized, context: Context
+    ) -> None:
+        """Trailing metadata say where to stream the output of each lease; new ones come first."""
+        new = [t.job_name for t in result.leases if t.action is not None and t.job_name not in item.reports]
+        await lease_streams.of_new_leases(item.instance, item.session_name, new)
+        told = sorted((t.job_name for t in result.leases), key=lambda job: job in item.reports)
+        leases = await self._engine.call(load_lease_metadata(item.instance, told))
+        context.set_trailing_metadata(tuple(trailing_metadata(leases)))
 
     def _hold(self, session: bots_pb2.BotSession, context: Context) -> float:
         """For how many seconds the call may be held when there is nothing to say."""
@@ -143,6 +183,16 @@ def _capacity(session: bots_pb2.BotSession) -> int:
                 )
             return int(config.value)
     return 1
+
+
+def _capacity_class(session: bots_pb2.BotSession) -> str:
+    """Bots that tend to vanish together, as spot instances do; empty for none."""
+    value = next((p.value for p in session.worker.properties if p.key == CAPACITY_CLASS), "")
+    if "\0" in value or len(value) > MAX_CAPACITY_CLASS:
+        raise InvalidArgument(
+            f"worker property {CAPACITY_CLASS} has a NUL or is longer than {MAX_CAPACITY_CLASS} characters"
+        )
+    return value
 
 
 def _reports(session: bots_pb2.BotSession, context: Context) -> dict[str, Report]:

@@ -13,6 +13,7 @@ from buildgrid_protos.google.bytestream.bytestream_pb2 import (
 )
 from buildgrid_protos.google.bytestream.bytestream_pb2_grpc import ByteStreamServicer
 
+from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.core.errors import InvalidArgument, NotFound
 from buildgrid_scheduler.services.blocking import Blocking
 from buildgrid_scheduler.services.errors import Context, rpc, streaming_rpc
@@ -24,8 +25,8 @@ from buildgrid_scheduler.services.resource_names import (
     parse_upload_name,
 )
 from buildgrid_scheduler.services.uploads import Upload, Uploads
-from buildgrid_scheduler.services.zstd import compressed
 from buildgrid_scheduler.storage.abc import StorageABC, range_size
+from buildgrid_scheduler.storage.zstd import compressed
 
 
 class ByteStreamService(ByteStreamServicer):
@@ -59,7 +60,7 @@ class ByteStreamService(ByteStreamServicer):
     async def Read(self, request: ReadRequest, context: Context) -> AsyncIterator[ReadResponse]:
         """The blob, or a range of it; offset and limit count uncompressed bytes."""
         name = parse_blob_name(request.resource_name)
-        self._instances.check(name.instance)
+        self._instances.check(name.instance, Right.CACHE_READ)
         offset, limit = request.read_offset, request.read_limit
         size = range_size(name.digest, offset, limit)
         reader = await self._blocking(self._storage.stream_read, name.digest, offset, limit)
@@ -77,7 +78,7 @@ class ByteStreamService(ByteStreamServicer):
         if first is None:
             raise InvalidArgument("the stream holds no WriteRequest")
         name = parse_upload_name(first.resource_name)
-        self._instances.check(name.blob.instance)
+        self._instances.check(name.blob.instance, Right.CAS_WRITE)
         if await self._is_here(name):
             # REAPI: -1 for compressed uploads, whose size we cannot know.
             return WriteResponse(committed_size=-1 if name.blob.zstd else name.blob.size)
@@ -98,7 +99,7 @@ class ByteStreamService(ByteStreamServicer):
         starts again instead of looking at `complete` is answered at once.
         """
         name = parse_upload_name(request.resource_name)
-        self._instances.check(name.blob.instance)
+        self._instances.check(name.blob.instance, Right.CAS_WRITE)
         if await self._is_here(name):
             return QueryWriteStatusResponse(
                 committed_size=0 if name.blob.zstd else name.blob.size, complete=True

@@ -4,6 +4,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc import CapabilitiesServicer
 from buildgrid_protos.build.bazel.semver.semver_pb2 import SemVer
 
+from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.services.errors import Context, rpc
 from buildgrid_scheduler.services.instances import Instances
 from buildgrid_scheduler.services.limits import MAX_BATCH_BYTES
@@ -35,9 +36,20 @@ class CapabilitiesService(CapabilitiesServicer):
     async def GetCapabilities(
         self, request: re_pb2.GetCapabilitiesRequest, context: Context
     ) -> re_pb2.ServerCapabilities:
-        """The same for every caller of an instance."""
-        self._instances.check(request.instance_name)
-        return self._answer
+        """What this server offers, and of that what the caller may use."""
+        instance = self._instances.check(request.instance_name, Right.CACHE_READ)
+        allows = self._instances.access.allows
+        may_execute = allows(Right.EXECUTE, instance)
+        may_update = allows(Right.ACTION_CACHE_UPDATE, instance)
+        if may_execute and may_update:
+            return self._answer
+        answer = re_pb2.ServerCapabilities()
+        answer.CopyFrom(self._answer)
+        if not may_execute and answer.HasField("execution_capabilities"):
+            answer.execution_capabilities.exec_enabled = False
+        if not may_update and answer.HasField("cache_capabilities"):
+            answer.cache_capabilities.action_cache_update_capabilities.update_enabled = False
+        return answer
 
 
 def _cache_capabilities(updates: bool) -> re_pb2.CacheCapabilities:

@@ -13,6 +13,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc 
 )
 from google.rpc import code_pb2, status_pb2
 
+from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.core.errors import InvalidArgument, SchedulerError, Unimplemented
 from buildgrid_scheduler.services.blocking import Blocking
 from buildgrid_scheduler.services.digest_function import check_digest_function
@@ -20,8 +21,8 @@ from buildgrid_scheduler.services.errors import Context, rpc, status_of, streami
 from buildgrid_scheduler.services.instances import Instances
 from buildgrid_scheduler.services.limits import MAX_BATCH_BYTES
 from buildgrid_scheduler.services.tree import TreeWalk
-from buildgrid_scheduler.services.zstd import compress_if_smaller, decompress
 from buildgrid_scheduler.storage.abc import StorageABC
+from buildgrid_scheduler.storage.zstd import compress_if_smaller, decompress
 
 _NO_CHUNKING = "splitting and splicing blobs is not offered: see CacheCapabilities"
 
@@ -39,7 +40,7 @@ class CasService(ContentAddressableStorageServicer):
         self, request: reapi.FindMissingBlobsRequest, context: Context
     ) -> reapi.FindMissingBlobsResponse:
         """Each missing digest once, in the order of the request."""
-        self._check(request.instance_name, request.digest_function)
+        self._check(Right.CACHE_READ, request.instance_name, request.digest_function)
         asked = {digest_key(digest): digest for digest in request.blob_digests}
         present = await self._blocking(self._storage.has_many, asked.values())
         missing = [digest for key, digest in asked.items() if key not in present]
@@ -50,7 +51,7 @@ class CasService(ContentAddressableStorageServicer):
         self, request: reapi.BatchUpdateBlobsRequest, context: Context
     ) -> reapi.BatchUpdateBlobsResponse:
         """One status per blob, in the order of the request."""
-        self._check(request.instance_name, request.digest_function)
+        self._check(Right.CAS_WRITE, request.instance_name, request.digest_function)
         check_batch_size(item.digest for item in request.requests)
         statuses = await self._blocking(self._update, list(request.requests))
         return reapi.BatchUpdateBlobsResponse(
@@ -65,7 +66,7 @@ class CasService(ContentAddressableStorageServicer):
         self, request: reapi.BatchReadBlobsRequest, context: Context
     ) -> reapi.BatchReadBlobsResponse:
         """One answer per digest, in the order of the request; NOT_FOUND for those that are not here."""
-        self._check(request.instance_name, request.digest_function)
+        self._check(Right.CACHE_READ, request.instance_name, request.digest_function)
         check_batch_size(request.digests)
         zstd = reapi.Compressor.ZSTD in request.acceptable_compressors
         return await self._blocking(self._read, list(request.digests), zstd)
@@ -75,7 +76,7 @@ class CasService(ContentAddressableStorageServicer):
         self, request: reapi.GetTreeRequest, context: Context
     ) -> AsyncIterator[reapi.GetTreeResponse]:
         """The directories below a root, each once, in pages; see `tree` for the order and the tokens."""
-        self._check(request.instance_name, request.digest_function)
+        self._check(Right.CACHE_READ, request.instance_name, request.digest_function)
         walk = TreeWalk(self._storage, request.root_digest, request.page_size, request.page_token)
         while (page := await self._blocking(walk.next_page)) is not None:
             yield page
@@ -109,8 +110,10 @@ class CasService(ContentAddressableStorageServicer):
         """Not offered."""
         raise Unimplemented(_NO_CHUNKING)
 
-    def _check(self, instance_name: str, digest_function: "reapi.DigestFunction.Value.ValueType") -> None:
-        self._instances.check(instance_name)
+    def _check(
+        self, right: Right, instance_name: str, digest_function: "reapi.DigestFunction.Value.ValueType"
+    ) -> None:
+        self._instances.check(instance_name, right)
         check_digest_function(digest_function)
 
     def _update(self, items: list[reapi.BatchUpdateBlobsRequest.Request]) -> list[status_pb2.Status]:

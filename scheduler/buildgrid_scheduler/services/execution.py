@@ -14,6 +14,8 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc 
 from google.longrunning.operations_proto_pb2 import Operation
 from google.protobuf.message import DecodeError
 
+from buildgrid_scheduler.auth.identity import Owner
+from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.core.errors import InvalidArgument, NotFound, SchedulerError, Unavailable
 from buildgrid_scheduler.core.instance import split_qualified
 from buildgrid_scheduler.core.job_state import JobState, Stage, operation_message
@@ -21,6 +23,7 @@ from buildgrid_scheduler.core.requirements import requirement_hash
 from buildgrid_scheduler.engine.engine import Engine, new_job_name
 from buildgrid_scheduler.engine.items import Enqueue, NewJob
 from buildgrid_scheduler.engine.operations import unknown_operation
+from buildgrid_scheduler.integrations.integrations import Integrations
 from buildgrid_scheduler.notifier.watches import Watch
 from buildgrid_scheduler.properties.property_set import PropertySet
 from buildgrid_scheduler.services.actions import ActionReader
@@ -33,6 +36,7 @@ from buildgrid_scheduler.storage.abc import StorageABC
 from buildgrid_scheduler.storage.action_cache_abc import ActionCacheABC
 from buildgrid_scheduler.storage.cached_response import cached_response, response_of
 from buildgrid_scheduler.store.action_cache import PostgresActionCache
+from buildgrid_scheduler.store.shared_rows import ClientIdentities
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +63,9 @@ class ExecutionService(ExecutionServicer):
         instances: Instances,
         executor: Executor,
         settings: ExecutionSettings | None = None,
+        *,
+        integrations: Integrations,
+        identities: ClientIdentities,
     ) -> None:
         self._engine = engine
         self._property_set = property_set
@@ -67,17 +74,22 @@ class ExecutionService(ExecutionServicer):
         self._instances = instances
         self._blocking = Blocking(executor)
         self._actions = ActionReader(storage, self._blocking)
+        self._integrations = integrations
+        self._identities = identities
         self._settings = settings or ExecutionSettings()
 
     @streaming_rpc
     async def Execute(self, request: re_pb2.ExecuteRequest, context: Context) -> AsyncIterator[Operation]:
         """See the REAPI text. FAILED_PRECONDITION names the blobs that are missing."""
-        instance = self._instances.check(request.instance_name)
+        instance = self._instances.check(request.instance_name, Right.EXECUTE)
+        identity = self._instances.access.authorize(Right.EXECUTE, instance)
         check_digest_function(request.digest_function)
         spec = await self._actions.read(request.action_digest)
         self._check_timeout(spec.action)
         label, requirements = self._property_set.execution_properties(spec.platform)
         digest = digest_key(request.action_digest)
+        owner = None if identity is None else identity.owner_in(instance)
+        priority = await self._integrations.checked_priority_async(owner, request.execution_policy.priority)
         name = str(uuid.uuid4())
         watch = Watch(name)
         job = NewJob(
@@ -86,7 +98,7 @@ class ExecutionService(ExecutionServicer):
             action_digest=digest,
             action=spec.serialized,
             do_not_cache=spec.action.do_not_cache,
-            priority=request.execution_policy.priority,
+            priority=priority,
             requirement_hash=requirement_hash(requirements),
             requirements=requirements,
             property_label=label,
@@ -94,17 +106,27 @@ class ExecutionService(ExecutionServicer):
         )
         if not spec.action.do_not_cache and not request.skip_cache_lookup:
             await self._look_up(job, request.action_digest)
-        enqueue = Enqueue(self._engine.ticket(), name, job, request_metadata_of(context), None, watch)
+        owner_id = await self._identity_id(owner)
+        enqueue = Enqueue(self._engine.ticket(), name, job, request_metadata_of(context), owner_id, watch)
         enqueued = await self._engine.enqueue(enqueue)
         if enqueued.cached is not None:
             job.look_up = False
             job.response = await self._response_of(enqueued.cached, digest)
             enqueued = await self._engine.enqueue(replace(enqueue, ticket=self._engine.ticket()))
+        self._integrations.operation_made(owner, name)
+        if not enqueued.shared and job.response is None:
+            self._integrations.job_queued(instance, digest, spec.serialized)
         try:
             async for operation in self._follow(instance, watch):
                 yield operation
         finally:
             self._engine.watches.drop(watch)
+
+    async def _identity_id(self, owner: Owner | None) -> int | None:
+        if owner is None:
+            return None
+        known = self._identities.known(owner)
+        return known if known is not None else await self._blocking(self._identities.id_of, owner)
 
     @streaming_rpc
     async def WaitExecution(
@@ -112,9 +134,11 @@ class ExecutionService(ExecutionServicer):
     ) -> AsyncIterator[Operation]:
         """Follow an operation that was made before, here or on another replica. NOT_FOUND if unknown."""
         instance, name = split_qualified(request.name)
+        self._instances.access.authorize(Right.EXECUTE, instance)
         loaded = await self._engine.load(name)
         if loaded is None or loaded.instance != instance:
             raise unknown_operation(request.name)
+        self._instances.access.authorize_operation(instance, name, loaded.owner)
         watch = Watch(name)
         watch.stale = True  # what happened between the load and the registration
         self._engine.watches.add(loaded.job_name, watch)

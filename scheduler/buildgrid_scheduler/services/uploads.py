@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from buildgrid_scheduler.core.errors import InvalidArgument, Unavailable
 from buildgrid_scheduler.services.blocking import Blocking
 from buildgrid_scheduler.services.resource_names import UploadName
-from buildgrid_scheduler.services.zstd import DecompressingWriter
 from buildgrid_scheduler.storage.abc import BlobWriter, StorageABC
+from buildgrid_scheduler.storage.zstd import DecompressingWriter
 
 # A parked upload holds an open file, and its bytes count towards the storage's bound.
 MAX_PARKED = 256

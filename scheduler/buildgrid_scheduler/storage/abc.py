@@ -80,8 +80,15 @@ class StorageABC(ABC):
     def start(self) -> None:  # noqa: B027 - most storages have nothing to do
         """Makes the storage ready; called once, before anything else."""
 
+    def stop_waiting(self) -> None:  # noqa: B027
+        """Ends waits for a storage that is away: the calls that wait, and all that would, raise Unavailable.
+
+        Called from any thread, when the server begins to stop: its calls end, and their clients go elsewhere.
+        Everything else goes on as before until `stop`.
+        """
+
     def stop(self) -> None:  # noqa: B027
-        """Lets go of threads, files and connections."""
+        """Lets go of threads, files and connections. Ends waits, too."""
 
     @abstractmethod
     def has_many(self, digests: Iterable[Digest]) -> set[str]:

@@ -11,6 +11,9 @@ class ActionCacheABC(ABC):
     def start(self) -> None:  # noqa: B027 - most caches have nothing to do
         """Makes the cache ready; called once, before anything else."""
 
+    def stop_waiting(self) -> None:  # noqa: B027
+        """Ends waits for a cache that is away, as `StorageABC.stop_waiting` does."""
+
     def stop(self) -> None:  # noqa: B027
         """Lets go of threads and connections."""
 

@@ -36,6 +36,10 @@ class RecentStorage(StorageABC):
         """See StorageABC."""
         self._behind.stop()
 
+    def stop_waiting(self) -> None:
+        """See StorageABC."""
+        self._behind.stop_waiting()
+
     def has_many(self, digests: Iterable[Digest]) -> set[str]:
         """See StorageABC."""
         return self._behind.has_many(digests)

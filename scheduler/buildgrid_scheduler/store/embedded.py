@@ -9,6 +9,7 @@ import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from buildgrid_scheduler.core.errors import FailedPrecondition
 
@@ -55,6 +56,23 @@ class EmbeddedPostgres:
             _forget_killed_users(self._server)
             self._server.cleanup()
             self._server = None
+
+
+def running_url(folder: Path) -> str | None:
+    """The URL of the server that runs on this folder; None if there is none. Starts nothing, joins nothing.
+
+    Read from PostgreSQL's own postmaster.pid: process id, data folder, start time, port, socket folder, address.
+    """
+    try:
+        lines = (folder / "postmaster.pid").read_text().splitlines()
+        pid, port, sockets = int(lines[0]), int(lines[3]), lines[4].strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, IndexError) as error:
+        raise FailedPrecondition(f"{folder / 'postmaster.pid'} cannot be read: {error}") from error
+    if not sockets or not _lives(pid):
+        return None
+    return f"postgresql://postgres@/postgres?host={quote(sockets, safe='')}&port={port}"
 
 
 def _forget_killed_users(server: Any) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import psycopg
 from psycopg import errors
 
 from buildgrid_scheduler.core.errors import InvalidArgument
+from buildgrid_scheduler.store import statements
 from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.statements import HOT_SETTINGS
 
@@ -34,6 +36,24 @@ class DatabaseBusyError(Exception):
         self.unknown = unknown
 
 
+_NAMES = {text: name for name, text in vars(statements).items() if isinstance(text, str) and name.isupper()}
+"""of the hot statements; all others are OTHER"""
+OTHER, COMMIT = "other", "commit"
+
+
+class _TimedCursor(psycopg.Cursor[Row]):
+    """Tells how long its rows were waited for."""
+
+    statement: str
+    observe: Callable[[str, float], None]
+
+    def fetchall(self) -> list[Row]:
+        began = time.perf_counter()
+        rows = super().fetchall()
+        self.observe(self.statement, time.perf_counter() - began)
+        return rows
+
+
 class HotConnection:
     """For one thread."""
 
@@ -42,6 +62,11 @@ class HotConnection:
         self._name = name
         self._connection: psycopg.Connection[Row] | None = None
         self._backoff = FIRST_BACKOFF
+        self.observe: Callable[[str, float], None] | None = None
+        """told how many seconds the rows of a statement were waited for, by its name in `statements`
+
+        What was sent before it in the same pipeline is part of that. COMMIT is the rest of a transaction.
+        """
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -107,8 +132,11 @@ class HotConnection:
             connection = self._connected()
             with connection.pipeline():
                 connection.execute("BEGIN")
-                outcome = body(Statements(connection))
+                outcome = body(Statements(connection, self.observe))
+                began = time.perf_counter()
                 connection.execute("COMMIT")
+            if self.observe is not None:
+                self.observe(COMMIT, time.perf_counter() - began)
             return outcome
 
     def read(self, body: Callable[["Statements"], T]) -> T:
@@ -116,20 +144,29 @@ class HotConnection:
         with self._translated():
             connection = self._connected()
             with connection.pipeline():
-                return body(Statements(connection))
+                return body(Statements(connection, self.observe))
 
 
 class Statements:
     """Executes statements of the pipeline, each with a cursor of its own for its rows."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_observe")
 
-    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Row], observe: Callable[[str, float], None] | None = None
+    ) -> None:
+        """`observe`: see HotConnection."""
         self._connection = connection
+        self._observe = observe
 
     def execute(self, statement: str, parameters: Any = None) -> psycopg.Cursor[Row]:
         """Send a statement. Its rows can be fetched at any time until the transaction ends."""
-        return self._connection.cursor(binary=True).execute(statement, parameters)
+        if self._observe is None:
+            return self._connection.cursor(binary=True).execute(statement, parameters)
+        cursor = _TimedCursor(self._connection)
+        cursor.format = psycopg.pq.Format.BINARY
+        cursor.statement, cursor.observe = _NAMES.get(statement, OTHER), self._observe
+        return cursor.execute(statement, parameters)
 
     def rows(self, statement: str, parameters: Any = None) -> list[Row]:
         """Send a statement and wait for its rows."""

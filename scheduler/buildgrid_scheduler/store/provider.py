@@ -1,7 +1,7 @@
 """Where the database is."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,36 +16,41 @@ class SqlProvider:
     """A PostgreSQL database: ORM sessions for what is rare, raw psycopg connections for what is hot.
 
     `url` is `postgresql://USER[:PASSWORD]@HOST:PORT/DATABASE` or any libpq URI; ValueError for another
-    kind of database.
+    kind of database. A function is asked for it at each new connection, so that a password may change.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 5) -> None:
-        parsed = make_url(url.replace("postgres://", "postgresql://", 1))
-        if parsed.get_backend_name() != "postgresql":
-            raise ValueError(f"database url: {parsed.get_backend_name()}: only postgresql:// is supported")
-        self._url: URL = parsed.set(drivername="postgresql+psycopg")
-        self._dsn = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+    def __init__(self, url: str | Callable[[], str], *, pool_size: int = 5) -> None:
+        self._source = url if callable(url) else lambda: url
         self._engine = create_engine(
-            self._url,
+            self.sqlalchemy_url,
+            creator=lambda: psycopg.connect(
+                self._dsn, connect_timeout=CONNECT_TIMEOUT, application_name="buildgrid-scheduler"
+            ),
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": CONNECT_TIMEOUT, "application_name": "buildgrid-scheduler"},
         )
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     def __repr__(self) -> str:
-        return f"SqlProvider({self._url.render_as_string(hide_password=True)})"
+        return f"SqlProvider({self.shown_url})"
 
     @property
     def shown_url(self) -> str:
         """For logs: without the password."""
-        return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+        return self.sqlalchemy_url.set(drivername="postgresql").render_as_string(hide_password=True)
 
     @property
     def sqlalchemy_url(self) -> URL:
         """For Alembic."""
-        return self._url
+        parsed = make_url(self._source().replace("postgres://", "postgresql://", 1))
+        if parsed.get_backend_name() != "postgresql":
+            raise ValueError(f"database url: {parsed.get_backend_name()}: only postgresql:// is supported")
+        return parsed.set(drivername="postgresql+psycopg")
+
+    @property
+    def _dsn(self) -> str:
+        return self.sqlalchemy_url.set(drivername="postgresql").render_as_string(hide_password=False)
 
     @contextmanager
     def session(self) -> Iterator[Session]:

@@ -77,6 +77,7 @@ class JobEntry(Base):
     # No index on a column that completion writes, so that completion is a HOT update.
     __table_args__ = (
         Index("ix_jobs_queued_at", "instance_name", "queued_at", "name"),
+        Index("ix_jobs_action", "action_digest", postgresql_using="hash"),
         {"postgresql_with": {"fillfactor": "60"}},
     )
 
@@ -206,7 +207,15 @@ class OperationEntry(Base):
     watched_at: Mapped[datetime | None] = mapped_column(_Time)
     """when somebody was last seen to follow it; none for one that need not be followed (see timers)"""
 
-    __table_args__ = (Index("ix_operations_job", "job_name"),)
+    __table_args__ = (
+        Index("ix_operations_job", "job_name"),
+        Index("ix_operations_metadata", "request_metadata_hash", postgresql_using="hash"),
+        Index(
+            "ix_operations_identity",
+            "client_identity_id",
+            postgresql_where=text("client_identity_id IS NOT NULL"),
+        ),
+    )
 
 
 class RequestMetadataEntry(Base):
@@ -224,6 +233,11 @@ class RequestMetadataEntry(Base):
     target_id: Mapped[str] = mapped_column(Text)
     configuration_id: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(_Time, server_default=text("now()"))
+
+    __table_args__ = (
+        Index("ix_metadata_invocation", "invocation_id"),
+        Index("ix_metadata_correlated", "correlated_invocations_id"),
+    )
 
 
 class ClientIdentityEntry(Base):

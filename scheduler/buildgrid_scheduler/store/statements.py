@@ -65,10 +65,12 @@ WITH asked AS MATERIALIZED (
   FROM placed p JOIN job ON job.name = p.job_name WHERE p.response IS NULL
 ), operation AS (
   INSERT INTO operations (name, instance_name, job_name, created_at, request_metadata_hash,
-                          client_identity_id)
-  SELECT o.name, p.instance, p.home, %(now)s, o.metadata, o.identity
-  FROM unnest(%(op_name)s::text[], %(op_leader)s::text[], %(op_metadata)s::text[], %(op_identity)s::int8[])
-    AS o(name, leader, metadata, identity)
+                          client_identity_id, watched_at)
+  SELECT o.name, p.instance, p.home, %(now)s, o.metadata, o.identity,
+         CASE WHEN o.watched THEN %(now)s::timestamptz END
+  FROM unnest(%(op_name)s::text[], %(op_leader)s::text[], %(op_metadata)s::text[], %(op_identity)s::int8[],
+              %(op_watched)s::bool[])
+    AS o(name, leader, metadata, identity, watched)
   JOIN placed p ON p.job_name = o.leader
   ON CONFLICT (name) DO NOTHING
 )
@@ -123,18 +125,27 @@ INSERT INTO requirements (requirement_hash, requirements)
 SELECT h, r::jsonb FROM unnest(%s::text[], %s::text[]) AS t(h, r) ORDER BY h ON CONFLICT DO NOTHING
 """
 
-LOAD_REQUIREMENTS = "SELECT requirement_hash, requirements FROM requirements WHERE requirement_hash = ANY(%s)"
-
+# The row is in use from now on, whoever wrote it: pruning deletes none that was asked for a short while ago.
 ADD_REQUEST_METADATA = """
 INSERT INTO request_metadata (hash, tool_name, tool_version, action_id, invocation_id,
   correlated_invocations_id, action_mnemonic, target_id, configuration_id)
 SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-  %s::text[], %s::text[]) AS t(h, a, b, c, d, e, f, g, i) ORDER BY 1 ON CONFLICT DO NOTHING
+  %s::text[], %s::text[]) AS t(h, a, b, c, d, e, f, g, i) ORDER BY 1
+ON CONFLICT (hash) DO UPDATE SET created_at = now()
 """
 
+# The marks are looked at only for a bot that has one.
 LOCK_SESSIONS = """
-SELECT name, instance_name, bot_id, capacity, completed_leases, latest_call FROM bots
-WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE
+SELECT name, instance_name, bot_id, capacity, completed_leases, latest_call, capacity_class, drained,
+       CASE WHEN drained THEN (SELECT d.disrupted FROM drains d WHERE d.instance_name = bots.instance_name
+                               AND d.bot_id = bots.bot_id) END
+FROM bots WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE
+"""
+
+# For a bot that was marked while LOCK_SESSIONS waited for its row.
+DISRUPTED_SESSIONS = """
+SELECT b.name FROM bots b WHERE b.name = ANY(%s) AND (
+  SELECT d.disrupted FROM drains d WHERE d.instance_name = b.instance_name AND d.bot_id = b.bot_id)
 """
 
 LOCK_LEASES = """
@@ -145,16 +156,15 @@ FROM leases l JOIN jobs j ON j.name = l.job_name
 WHERE l.session_name = ANY(%s) ORDER BY l.job_name FOR UPDATE OF l
 """
 
-LOCK_LEASE_OF_JOB = LOCK_LEASES.replace("l.session_name = ANY(%s)", "l.job_name = ANY(%s)")
-
 LEASE_ACTIONS = "SELECT name, action FROM jobs WHERE name = ANY(%s)"
 
 COMPLETE_JOBS = """
 UPDATE jobs j SET response = d.response, status_code = d.status, worker_name = d.worker,
-  worker_start_at = d.started, worker_completed_at = d.ended, completed_at = d.completed
+  assigned_at = d.assigned, worker_start_at = d.started, worker_completed_at = d.ended,
+  completed_at = d.completed
 FROM unnest(%s::text[], %s::bytea[], %s::int4[], %s::text[], %s::timestamptz[], %s::timestamptz[],
-            %s::timestamptz[])
-  AS d(name, response, status, worker, started, ended, completed)
+            %s::timestamptz[], %s::timestamptz[])
+  AS d(name, response, status, worker, assigned, started, ended, completed)
 WHERE j.name = d.name AND j.completed_at IS NULL
 """
 
@@ -174,18 +184,32 @@ ON CONFLICT (instance_name, action_digest) DO UPDATE SET result = excluded.resul
 
 DELETE_LEASES = "DELETE FROM leases WHERE job_name = ANY(%s)"
 
+# For jobs that were cancelled while a bot had them, when it has let go: who ran them, and when.
+NOTE_STOPPED = """
+UPDATE jobs j SET worker_name = d.worker, assigned_at = d.assigned, worker_start_at = d.started,
+  worker_completed_at = d.ended
+FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
+  AS d(name, worker, assigned, started, ended)
+WHERE j.name = d.name AND j.worker_name IS NULL
+"""
+
 # Before DELETE_LEASES: what waits keeps its priority and queued time.
 REQUEUE = """
 WITH back AS (
-  SELECT l.job_name, l.instance_name, l.requirement_hash, l.property_label, l.priority, l.queued_at,
-         t.tries, t.infra
-  FROM unnest(%s::text[], %s::int4[], %s::int4[]) AS t(job, tries, infra)
+  SELECT l.job_name, l.instance_name, t.hash, l.property_label, l.priority, l.queued_at, t.tries, t.infra,
+         t.attempt::jsonb AS attempt, t.avoid, t.until
+  FROM unnest(%s::text[], %s::int4[], %s::int4[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
+    AS t(job, tries, infra, hash, attempt, avoid, until)
   JOIN leases l ON l.job_name = t.job
 ), counted AS (
-  UPDATE jobs j SET n_tries = b.tries, n_infra_tries = b.infra FROM back b WHERE j.name = b.job_name
+  UPDATE jobs j SET n_tries = b.tries, n_infra_tries = b.infra,
+    attempts = CASE WHEN b.attempt IS NULL THEN j.attempts
+                    ELSE coalesce(j.attempts, '[]'::jsonb) || b.attempt END
+  FROM back b WHERE j.name = b.job_name
 )
-INSERT INTO queue (job_name, instance_name, requirement_hash, property_label, priority, queued_at)
-SELECT job_name, instance_name, requirement_hash, property_label, priority, queued_at FROM back
+INSERT INTO queue (job_name, instance_name, requirement_hash, property_label, priority, queued_at,
+                   avoid_class, avoid_until)
+SELECT job_name, instance_name, hash, property_label, priority, queued_at, avoid, until FROM back
 ON CONFLICT DO NOTHING
 """
 
@@ -214,7 +238,7 @@ WITH candidate AS MATERIALIZED (
   CROSS JOIN LATERAL (
     SELECT q.job_name, q.priority, q.queued_at FROM queue q
     WHERE q.instance_name = %(instance)s AND q.requirement_hash = h.hash
-      AND q.job_name <> ALL(%(exclude)s::text[])
+      AND q.job_name <> ALL(%(exclude)s::text[]){filter}
     ORDER BY {order} LIMIT %(n)s) q
   ORDER BY {order} LIMIT %(n)s
 ), locked AS MATERIALIZED (
@@ -229,16 +253,32 @@ WITH candidate AS MATERIALIZED (
   SELECT t.job_name, t.instance_name, b.session, 1, %(told_at)s, t.requirement_hash, t.property_label,
          t.priority, t.queued_at
   FROM numbered t JOIN unnest(%(slots)s::text[]) WITH ORDINALITY AS b(session, n) ON b.n = t.n
-  RETURNING job_name, session_name, requirement_hash
+  RETURNING job_name, session_name, requirement_hash, property_label, queued_at
 )
 SELECT (SELECT count(*) FROM candidate) AS chosen, l.session_name, l.job_name, j.action, j.action_digest,
-       l.requirement_hash
+       l.requirement_hash, {avoided} AS avoided, l.property_label, l.queued_at
 FROM (SELECT 1) one LEFT JOIN lease l ON true LEFT JOIN jobs j ON j.name = l.job_name
 """
-CLAIM_BY_PRIORITY = _CLAIM.format(order="q.priority, q.queued_at, q.job_name")
-CLAIM_BY_AGE = _CLAIM.format(order="q.queued_at, q.job_name")
+_BY_PRIORITY, _BY_AGE = "q.priority, q.queued_at, q.job_name", "q.queued_at, q.job_name"
+CLAIM_BY_PRIORITY = _CLAIM.format(order=_BY_PRIORITY, filter="", avoided="NULL::text[]")
+CLAIM_BY_AGE = _CLAIM.format(order=_BY_AGE, filter="", avoided="NULL::text[]")
 
-# The distinct (instance, hash) with waiting jobs: one index probe each, however deep the queue is.
+# For bots of a capacity class: jobs that avoid it are passed over. When nothing else is left, `avoided` are
+# the hashes under which such jobs wait.
+_FILTER = """
+      AND (q.avoid_class IS DISTINCT FROM %(class)s::text OR q.avoid_until <= %(now)s::timestamptz)"""
+_AVOIDED = """CASE WHEN (SELECT count(*) FROM candidate) < %(n)s THEN ARRAY(
+         SELECT h FROM unnest(%(hashes)s::text[]) AS h WHERE EXISTS (
+           SELECT 1 FROM queue q WHERE q.instance_name = %(instance)s AND q.requirement_hash = h
+             AND q.avoid_class = %(class)s::text AND q.avoid_until > %(now)s::timestamptz)) END"""
+CLAIM_BY_PRIORITY_FOR_CLASS = _CLAIM.format(order=_BY_PRIORITY, filter=_FILTER, avoided=_AVOIDED)
+CLAIM_BY_AGE_FOR_CLASS = _CLAIM.format(order=_BY_AGE, filter=_FILTER, avoided=_AVOIDED)
+
+# A suspect was claimed for a bot that still runs something else: it is told of it only after that.
+TELL_LATER = "UPDATE leases SET told_at = NULL WHERE job_name = ANY(%s)"
+
+# The distinct (instance, hash) with waiting jobs: one index probe each, however deep the queue is. A suspect
+# requires what its hash without the prefix does (core.suspects).
 WAITING_HASHES = """
 WITH RECURSIVE w(instance_name, requirement_hash) AS (
   (SELECT instance_name, requirement_hash FROM queue ORDER BY 1, 2 LIMIT 1)
@@ -249,7 +289,7 @@ WITH RECURSIVE w(instance_name, requirement_hash) AS (
     ORDER BY 1, 2 LIMIT 1) n
 )
 SELECT w.instance_name, w.requirement_hash, r.requirements
-FROM w JOIN requirements r ON r.requirement_hash = w.requirement_hash
+FROM w JOIN requirements r ON r.requirement_hash = regexp_replace(w.requirement_hash, '^alone:', '')
 """
 
 LOAD_OPERATIONS = """

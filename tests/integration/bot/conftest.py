@@ -12,6 +12,7 @@ from buildgrid_bot.action import ActionRunner
 from buildgrid_bot.cache import FileCache
 from buildgrid_bot.sandbox import Sandbox, find_sandbox
 from buildgrid_bot.session import BotSession
+from buildgrid_bot.trouble import SessionRefused
 from buildgrid_bot.worker_properties import describe
 from buildgrid_client.cas import CasClient
 from buildgrid_client.channel import open_channel
@@ -57,6 +58,8 @@ async def start_bot(farm: FakeFarm, best_sandbox: Sandbox, tmp_path: Path) -> As
             sandbox: Sandbox | None = None,
             heartbeat: float = 0.1,
             cache_bytes: int = 1 << 30,
+            kill_grace: float = 1.0,
+            refused_for: float = 60.0,
         ) -> Bot:
             sandbox = sandbox or best_sandbox
             cache_dir = tmp_path / "cache"
@@ -71,7 +74,7 @@ async def start_bot(farm: FakeFarm, best_sandbox: Sandbox, tmp_path: Path) -> As
                 cache_dir / "work",
                 bot_id="bot",
                 slots=slots,
-                kill_grace=1.0,
+                kill_grace=kill_grace,
             )
             stack.callback(runner.close)
             session = BotSession(
@@ -82,13 +85,15 @@ async def start_bot(farm: FakeFarm, best_sandbox: Sandbox, tmp_path: Path) -> As
                 runner.run,
                 heartbeat=heartbeat,
                 poll_deadline=30,
+                refused_for=refused_for,
             )
             task = asyncio.create_task(session.run())
 
             async def stop() -> None:
                 task.cancel()
                 await asyncio.wait([task])
-                if not task.cancelled():
+                # A bot that was refused has ended with the reason, which its test has looked at.
+                if not task.cancelled() and not isinstance(task.exception(), SessionRefused):
                     task.result()
 
             stack.push_async_callback(stop)

@@ -23,13 +23,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class FakeCas(re_grpc.ContentAddressableStorageServicer, bytestream_pb2_grpc.ByteStreamServicer):
-    """Blobs in a dict. `failures` is how many calls still fail as UNAVAILABLE."""
+    """Blobs in a dict. `failures` is how many calls still fail as UNAVAILABLE; calls wait for `open`."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
         self.calls: list[str] = []
         self.failures = 0
         self.cut_reads_after: int | None = None
+        self.called = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
 
     def put(self, content: bytes | Message) -> re_pb2.Digest:
         data = content if isinstance(content, bytes) else content.SerializeToString(deterministic=True)
@@ -42,6 +45,8 @@ class FakeCas(re_grpc.ContentAddressableStorageServicer, bytestream_pb2_grpc.Byt
 
     async def _enter(self, name: str, context: Context) -> None:
         self.calls.append(name)
+        self.called.set()
+        await self.open.wait()
         if self.failures:
             self.failures -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the fake is away")
@@ -128,8 +133,15 @@ class FakeBots(bots_pb2_grpc.BotsServicer):
         self.updates: list[bots_pb2.BotSession] = []
         self.held = 0
         self.codes: list[grpc.StatusCode] = []
+        self.refusals = 0
+        self.refusal: tuple[grpc.StatusCode, str] | None = None
 
     async def CreateBotSession(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        if self.refusal is not None:
+            async with self.changed:
+                self.refusals += 1
+                self.changed.notify_all()
+            await context.abort(*self.refusal)
         self.sessions += 1
         self.session_name = f"session-{self.sessions}"
         return await self._answer(request.bot_session, context)

@@ -6,6 +6,7 @@ import sys
 from asyncio.subprocess import Process
 from pathlib import Path
 
+import grpc
 from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
 
 from tests.integration.bot.fake_farm import FakeFarm, result_of
@@ -51,3 +52,30 @@ async def test_a_second_sigterm_stops_them(farm: FakeFarm, tmp_path: Path) -> No
     assert bot.returncode == 128 + signal.SIGTERM
     assert job.done is None
     assert not list((tmp_path / "cache" / "work").iterdir())
+
+
+IMPATIENT = """
+import functools, sys
+from buildgrid_bot import cli
+cli.BotSession = functools.partial(cli.BotSession, refused_for=0.3)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+async def test_a_wrong_instance_ends_the_bot_with_the_reason_and_the_remedy(
+    farm: FakeFarm, tmp_path: Path
+) -> None:
+    farm.bots.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "instance_name 'typo' is not known here")
+    bot = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", IMPATIENT, "run", "--endpoint", farm.endpoint, "--instance", "typo"),
+        *("--cache-dir", str(tmp_path / "cache")),
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+    _, log = await asyncio.wait_for(bot.communicate(), 30)
+
+    assert bot.returncode == 1
+    said = [line for line in log.decode().splitlines() if "'typo' is not known" in line]
+    assert "WARNING" in said[0] and "ERROR" in said[-1]
+    assert all("check --instance" in line for line in said)
+    assert "Traceback" not in log.decode()

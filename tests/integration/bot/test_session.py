@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 
 import grpc
+import pytest
 from buildgrid_bot.sandbox import Sandbox
+from buildgrid_bot.trouble import SessionRefused
 from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
 
 from tests.integration.bot.conftest import StartBot
@@ -130,3 +132,29 @@ async def test_the_cache_stays_within_its_bound(farm: FakeFarm, start_bot: Start
     assert bot.cache.size_bytes <= 1_000_000
     kept = sum(path.stat().st_size for path in (bot.cache_dir / "files").glob("*/*"))
     assert kept == bot.cache.size_bytes
+
+
+async def test_a_bot_that_the_server_does_not_want_ends_with_the_reason(
+    farm: FakeFarm, start_bot: StartBot
+) -> None:
+    farm.bots.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "instance_name 'typo' is not known here")
+    bot = await start_bot(refused_for=0.5)
+
+    with pytest.raises(
+        SessionRefused, match=r"instance_name 'typo' is not known here.*--instance.*giving up"
+    ):
+        await asyncio.wait_for(asyncio.shield(bot.task), 20)
+
+
+async def test_a_server_that_is_set_up_while_it_refuses_gets_its_bot(
+    farm: FakeFarm, start_bot: StartBot, caplog: pytest.LogCaptureFixture
+) -> None:
+    farm.bots.refusal = (grpc.StatusCode.FAILED_PRECONDITION, "no label is served by Colour=red")
+    bot = await start_bot()
+    await farm.until(lambda: farm.bots.refusals == 2)
+
+    farm.bots.refusal = None
+
+    await farm.until(lambda: farm.bots.held == 1)
+    assert not bot.task.done()
+    assert "no label is served by Colour=red" in caplog.text and "check --property" in caplog.text

@@ -58,6 +58,20 @@ async def test_a_command_may_end_in_order_within_the_grace(
     assert result_of(lease).stdout_raw == b"hi\nbye\n"
 
 
+async def test_the_timeout_is_for_the_command_and_not_for_its_inputs(
+    farm: FakeFarm, start_bot: StartBot
+) -> None:
+    await start_bot(sandbox=Sandbox())
+    job = await farm.submit(farm.shell("cat in", files={"in": "came late"}, timeout=1.0))
+    farm.cas.open.clear()
+    asyncio.get_running_loop().call_later(1.5, farm.cas.open.set)
+
+    lease = await farm.finished(job)
+
+    assert farm.cas.called.is_set()
+    assert (lease.status.code, result_of(lease).stdout_raw) == (0, b"came late")
+
+
 async def test_background_processes_do_not_outlive_their_action(
     farm: FakeFarm, start_bot: StartBot, sandbox: Sandbox
 ) -> None:
@@ -84,6 +98,40 @@ async def test_a_cancelled_action_is_stopped_and_its_slot_is_free(
     assert not sleepers()
     following = await farm.submit(farm.shell("echo next"))
     assert result_of(await farm.finished(following)).stdout_raw == b"next\n"
+    assert not list((bot.cache_dir / "work").iterdir())
+
+
+async def test_a_cancelled_action_is_not_given_the_time_of_one_that_somebody_waits_for(
+    farm: FakeFarm, start_bot: StartBot, sandbox: Sandbox
+) -> None:
+    await start_bot(sandbox=sandbox, kill_grace=3600)
+    job = await farm.submit(farm.shell(STUBBORN))
+    await farm.active(job)
+
+    await farm.cancel(job)
+
+    assert (await farm.finished(job)).status.code == 1
+    assert not sleepers()
+
+
+async def test_a_bot_that_leaves_hands_back_what_has_not_started(farm: FakeFarm, start_bot: StartBot) -> None:
+    bot = await start_bot(slots=2)
+    running = await farm.submit(farm.shell("sleep 0.5; echo finished"))
+    await farm.active(running)
+    farm.cas.open.clear()
+    farm.cas.called.clear()
+    fetching = await farm.submit(farm.shell("echo never here", files={"in": "for another bot"}))
+    await asyncio.wait_for(farm.cas.called.wait(), 20)
+
+    bot.session.terminate()
+    await farm.until(lambda: farm.bots.updates[-1].status == bots_pb2.BOT_TERMINATING)
+    told = farm.bots.updates[-1]
+    farm.cas.open.set()
+    await asyncio.wait_for(bot.task, 20)
+
+    assert [lease.id for lease in told.leases] == [running.lease.id]
+    assert running.done is not None and result_of(running.done).stdout_raw == b"finished\n"
+    assert fetching.done is None and not fetching.sent, "it waits for another bot"
     assert not list((bot.cache_dir / "work").iterdir())
 
 

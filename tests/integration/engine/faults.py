@@ -1,6 +1,7 @@
 """What goes wrong between an engine and its database, at a place and time that a test chooses."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,15 @@ class Gate:
         """Wait for the thread."""
         assert self._reached.wait(_PATIENCE), "the thread does not come"
 
+    def reached_before(self, over: Callable[[], bool]) -> bool:
+        """Wait for the thread; False if it is `over` before it comes here."""
+        deadline = time.monotonic() + _PATIENCE
+        while not self._reached.wait(0.002):
+            if over():
+                return self._reached.is_set()
+            assert time.monotonic() < deadline, "the thread neither comes nor ends"
+        return True
+
     def open(self) -> None:
         """Let the thread go on."""
         self._open.set()
@@ -46,6 +56,59 @@ def stopped_after_commit(monkeypatch: pytest.MonkeyPatch, thread: str = WRITER) 
                 came.append(threading.get_ident())
                 gate.stand()
             return outcome
+
+        use(transaction)
+        try:
+            yield gate
+        finally:
+            gate.open()
+
+
+class _Stepping(Statements):
+    """Statements of a transaction that stops before one of them, and after all those before it are done."""
+
+    __slots__ = ("_gate", "_left")
+
+    def __init__(self, db: Statements, gate: Gate, point: int) -> None:
+        super().__init__(db._connection)
+        self._gate = gate
+        self._left = point
+
+    def execute(self, statement: str, parameters: Any = None) -> Any:
+        """As Statements."""
+        self.step()
+        return super().execute(statement, parameters)
+
+    def step(self) -> None:
+        """A point at which it may have to stop."""
+        if self._left == 0:
+            super().execute("SELECT 1").fetchall()
+            self._gate.stand()
+        self._left -= 1
+
+
+@contextmanager
+def held_open(monkeypatch: pytest.MonkeyPatch, thread: int, point: int) -> Iterator[Gate]:
+    """The first transaction of a thread stops before its statement number `point`, from 0, or its commit.
+
+    Until the gate is opened or the block ends; it holds what it has locked by then.
+    """
+    with _instead_of_transaction(monkeypatch) as (real, use):
+        gate = Gate()
+        came: list[int] = []
+
+        def transaction(connection: HotConnection, body: Callable[[Statements], Any]) -> Any:
+            if threading.get_ident() != thread or came:
+                return real(connection, body)
+            came.append(thread)
+
+            def in_steps(db: Statements) -> Any:
+                stepping = _Stepping(db, gate, point)
+                outcome = body(stepping)
+                stepping.step()
+                return outcome
+
+            return real(connection, in_steps)
 
         use(transaction)
         try:

@@ -15,6 +15,7 @@ from buildgrid_scheduler.core.completion import CompletionPolicy
 from buildgrid_scheduler.core.job_state import Stage, operation_message
 from buildgrid_scheduler.core.lease_transition import LeaseState
 from buildgrid_scheduler.core.requirements import Offer, requirement_hash
+from buildgrid_scheduler.engine.draining import Drained, drained
 from buildgrid_scheduler.engine.engine import Engine, new_job_name
 from buildgrid_scheduler.engine.items import (
     Call,
@@ -40,7 +41,7 @@ from sqlalchemy import text
 R = TypeVar("R")
 Transaction = Callable[[Statements, datetime, Effects], R]
 KEEPALIVE = timedelta(seconds=600)
-PATIENCE = 10  # seconds until a test that waits for an answer fails
+PATIENCE = 30  # seconds until a test that waits for an answer fails
 
 PENDING, ACTIVE, COMPLETED, CANCELLED = (
     LeaseState.PENDING,
@@ -115,6 +116,16 @@ class Replica:
         """Hand an item to the engine."""
         self.engine.submit(item)
 
+    def thread_of(self, item: WriteItem) -> int:
+        """The thread of the engine that runs such an item."""
+        batcher = self.engine._errands if isinstance(item, Call) else self.engine._writer
+        return batcher._thread.ident or 0
+
+    def holds(self, item: WriteItem) -> bool:
+        """Whether it is a call of a bot that is held just now."""
+        held, _ = self.engine.waiting._held.get(getattr(item, "session_name", ""), (None, None))
+        return held is item
+
     def settle(self) -> None:
         """Wait until everything that was submitted so far is done, and what that led to."""
         for _ in range(2):
@@ -126,6 +137,12 @@ class Replica:
         self.engine.look_for_work()
         self.call(lambda db, now, effects: None)
 
+    def submitted_call(self, transaction: Transaction[R]) -> Call[R]:
+        """A rare transaction that is on its way."""
+        item: Call[R] = Call(Ticket(), transaction)
+        self.submit(item)
+        return item
+
     def submitted_sync(self, session: str, bot_id: str = "bot", **options: Any) -> Synchronize:
         """A report that is on its way."""
         item = synchronize(session, bot_id, **options)
@@ -136,9 +153,7 @@ class Replica:
 
     def call(self, transaction: Transaction[R]) -> R:
         """Run a rare transaction."""
-        item: Call[R] = Call(Ticket(), transaction)
-        self.submit(item)
-        outcome: R = result(item)
+        outcome: R = result(self.submitted_call(transaction))
         return outcome
 
     def enqueue(self, word: str, **options: Any) -> Enqueued:
@@ -171,11 +186,31 @@ class Replica:
         """Cancel an operation."""
         self.call(cancel(instance, operation))
 
-    def open(self, bot_id: str = "bot", *, capacity: int = 1, instance: str = "") -> str:
-        """A session for a bot."""
+    def opening(
+        self, bot_id: str = "bot", *, capacity: int = 1, instance: str = "", capacity_class: str = ""
+    ) -> tuple[str, Transaction[datetime]]:
+        """The name of a session for a bot, and the transaction that opens it."""
         name = str(uuid.uuid4())
-        self.call(self.engine.sessions.open(NewSession(name, instance, bot_id, BotStatus.OK, capacity)))
+        session = NewSession(name, instance, bot_id, BotStatus.OK, capacity, capacity_class=capacity_class)
+        return name, self.engine.sessions.open(session)
+
+    def open(
+        self, bot_id: str = "bot", *, capacity: int = 1, instance: str = "", capacity_class: str = ""
+    ) -> str:
+        """A session for a bot."""
+        name, transaction = self.opening(
+            bot_id, capacity=capacity, instance=instance, capacity_class=capacity_class
+        )
+        self.call(transaction)
         return name
+
+    def close(self, session: str, instance: str = "") -> None:
+        """A session ends without its bot having said so."""
+        self.call(self.engine.sessions.close(instance, session, "the node is gone"))
+
+    def drained(self, instance: str = "") -> dict[str, Drained]:
+        """The marked bots, by bot_id."""
+        return {bot.bot_id: bot for bot in self.call(drained(instance))}
 
     def reap(self) -> int:
         """Close expired sessions; returns how many."""
@@ -287,6 +322,20 @@ _INVARIANTS = {
         SELECT j.name FROM jobs j WHERE j.completed_at IS NULL AND NOT j.do_not_cache AND NOT EXISTS (
           SELECT 1 FROM in_flight f WHERE f.job_name = j.name AND f.instance_name = j.instance_name
           AND f.action_digest = j.action_digest)""",
+    "a session and the mark on its bot differ": """
+        SELECT b.name FROM bots b WHERE b.drained <> EXISTS (
+          SELECT 1 FROM drains d WHERE d.instance_name = b.instance_name AND d.bot_id = b.bot_id)""",
+    "a suspect that its bot knows of is not alone there": """
+        SELECT l.job_name FROM leases l JOIN bots b ON b.name = l.session_name
+        WHERE b.capacity > 1 AND starts_with(l.requirement_hash, 'alone:') AND l.told_at IS NOT NULL
+        AND EXISTS (SELECT 1 FROM leases o WHERE o.session_name = l.session_name
+                    AND o.job_name <> l.job_name AND o.told_at IS NOT NULL)""",
+    "a job knows of a suspicion": "SELECT name FROM jobs WHERE starts_with(requirement_hash, 'alone:')",
+    "a class is avoided for ever, or none for a while": """
+        SELECT job_name FROM queue WHERE (avoid_class IS NULL) <> (avoid_until IS NULL)""",
+    "the attempts that are kept are not those that count": """
+        SELECT name FROM jobs
+        WHERE coalesce(jsonb_array_length(attempts), 0) <> n_tries - 1 + n_infra_tries""",
     "a job was tried too often": """
         SELECT name FROM jobs WHERE n_tries > :tries OR n_infra_tries >= :infra""",
 }

@@ -379,16 +379,16 @@ def test_a_cancellation_whose_commit_was_unheard_is_not_an_error(
 
 def test_another_operation_on_a_job_needs_a_job_that_is_not_cancelled(replica: Replica) -> None:
     enqueued = replica.enqueue("action")
-    replica.call(attach("", "another", enqueued.job_name, metadata_hash=None, identity_id=None))
+    replica.call(attach("", "another", enqueued.job_name, metadata=None, identity_id=None))
     replica.cancel(enqueued.operation_name)
     assert replica.stage("another") is Stage.QUEUED
     replica.cancel("another")
     with pytest.raises(Cancelled):
-        replica.call(attach("", "too late", enqueued.job_name, metadata_hash=None, identity_id=None))
+        replica.call(attach("", "too late", enqueued.job_name, metadata=None, identity_id=None))
     with pytest.raises(NotFound):
-        replica.call(attach("", "no", "no such job", metadata_hash=None, identity_id=None))
+        replica.call(attach("", "no", "no such job", metadata=None, identity_id=None))
     with pytest.raises(NotFound):
-        replica.call(attach("theirs", "no", enqueued.job_name, metadata_hash=None, identity_id=None))
+        replica.call(attach("theirs", "no", enqueued.job_name, metadata=None, identity_id=None))
 
 
 # --- the limit of the queue

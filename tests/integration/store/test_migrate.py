@@ -10,6 +10,7 @@ from buildgrid_scheduler.store.migrate import (
     database_revision,
     head_revision,
     migrate,
+    runs_on,
 )
 from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.schema import Base
@@ -50,13 +51,49 @@ def test_replicas_that_start_at_once_migrate_once(empty: SqlProvider) -> None:
     assert sorted(did) == [False, False, False, True]
 
 
-def test_a_database_of_an_unknown_newer_version_is_refused_and_left_alone(provider: SqlProvider) -> None:
+def newer(provider: SqlProvider, *, oldest: str) -> None:
+    """As if a later version had migrated, and noted whose code still runs."""
     with provider.session() as session:
         session.execute(text("UPDATE alembic_version SET version_num = 'r9999'"))
-    for _ in range(2):  # the second time: the lock was let go of
-        with pytest.raises(IncompatibleDatabaseError, match=r"r9999.*newer"):
-            migrate(provider)
+        session.execute(text("UPDATE schema_compatibility SET oldest_revision = :oldest"), {"oldest": oldest})
+
+
+def test_a_database_of_a_newer_version_within_the_window_is_used_as_it_is(provider: SqlProvider) -> None:
+    newer(provider, oldest=head_revision())
+    assert not migrate(provider)
+    assert runs_on(provider)
     assert database_revision(provider) == "r9999"
+
+
+def test_a_database_of_a_newer_version_outside_of_the_window_is_refused_and_left_alone(
+    provider: SqlProvider,
+) -> None:
+    newer(provider, oldest="r9998")
+    for _ in range(2):  # the second time: the lock was let go of
+        with pytest.raises(IncompatibleDatabaseError, match=r"r9999.*needs the code of r9998"):
+            migrate(provider)
+    with pytest.raises(IncompatibleDatabaseError, match=r"r9999"):
+        runs_on(provider)
+    assert database_revision(provider) == "r9999"
+
+
+def test_a_revision_that_notes_no_window_is_refused(provider: SqlProvider) -> None:
+    newer(provider, oldest="r0001")
+    with provider.session() as session:
+        session.execute(text("DROP TABLE schema_compatibility"))
+    with pytest.raises(IncompatibleDatabaseError, match=r"r9999.*newer one"):
+        migrate(provider)
+
+
+def test_a_database_that_has_to_be_migrated_first_is_told_from_one_that_can_be_used(
+    empty: SqlProvider,
+) -> None:
+    assert not runs_on(empty)
+    migrate(empty)
+    assert runs_on(empty)
+    with empty.session() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'r0001'"))
+    assert not runs_on(empty)
 
 
 def test_the_migrated_schema_is_that_of_the_models(provider: SqlProvider) -> None:

@@ -38,6 +38,8 @@ SELECT name, instance_name, 'bot-' || substr(name, 5)::int % 10000, 1, requireme
        priority, queued_at FROM jobs WHERE substr(name, 5)::int > {ROWS};
 INSERT INTO action_results (instance_name, action_digest, result, stored_at)
 SELECT instance_name, action_digest, 'result', queued_at FROM jobs;
+INSERT INTO client_identities (instance, workflow, actor, subject)
+  SELECT 'i1', 'w', 'a', n::text FROM generate_series(1, 1000) n;
 INSERT INTO bots (name, instance_name, bot_id, status, connected_at, expires_at)
 SELECT 'bot-' || n, 'i' || n % 3, 'id-' || n, 1, now(), now() FROM generate_series(0, 9999) AS n;
 """  # noqa: S608 - constants
@@ -50,6 +52,7 @@ CLAIM = {
     "told_at": NOW,
     "slots": ["bot-1", "bot-2", "bot-3", "bot-4", "bot-5"],
 }
+FOR_CLASS = {**CLAIM, "class": "spot", "now": NOW}
 WAITING, LEASED = ["job-10", "job-20"], [f"job-{ROWS + 10}", f"job-{ROWS + 20}"]
 FLIGHT = (["i1", "i2"], ["a/1", "b/1"], WAITING)
 STATEMENTS: dict[str, tuple[str, Any]] = {
@@ -75,6 +78,7 @@ STATEMENTS: dict[str, tuple[str, Any]] = {
             "op_leader": ["new-1", "new-2"],
             "op_metadata": [None, None],
             "op_identity": [None, None],
+            "op_watched": [True, False],
         },
     ),
     "operations there": (sql.JOBS_OF_OPERATIONS, (["operation-1", "operation-2"],)),
@@ -85,14 +89,22 @@ STATEMENTS: dict[str, tuple[str, Any]] = {
     "count waiting": (sql.COUNT_WAITING, ("i1", "label1", 100)),
     "claim by priority": (sql.CLAIM_BY_PRIORITY, CLAIM),
     "claim by age": (sql.CLAIM_BY_AGE, CLAIM),
+    "claim by priority for a class": (sql.CLAIM_BY_PRIORITY_FOR_CLASS, FOR_CLASS),
+    "claim by age for a class": (sql.CLAIM_BY_AGE_FOR_CLASS, FOR_CLASS),
+    "tell later": (sql.TELL_LATER, (LEASED,)),
+    "disrupted sessions": (sql.DISRUPTED_SESSIONS, (["bot-1", "bot-2"],)),
+    "note stopped": (sql.NOTE_STOPPED, (LEASED, ["w"] * 2, [NOW] * 2, [NOW] * 2, [NOW] * 2)),
     "lock sessions": (sql.LOCK_SESSIONS, (["bot-1", "bot-2"],)),
     "lock leases": (sql.LOCK_LEASES, (["bot-1", "bot-2"],)),
     "lease actions": (sql.LEASE_ACTIONS, (LEASED,)),
     "complete jobs": (
         sql.COMPLETE_JOBS,
-        (LEASED, [b"r"] * 2, [0] * 2, ["w"] * 2, [NOW] * 2, [NOW] * 2, [NOW] * 2),
+        (LEASED, [b"r"] * 2, [0] * 2, ["w"] * 2, [NOW] * 2, [NOW] * 2, [NOW] * 2, [NOW] * 2),
     ),
-    "requeue": (sql.REQUEUE, (LEASED, [2, 2], [0, 0])),
+    "requeue": (
+        sql.REQUEUE,
+        (LEASED, [2, 2], [0, 0], ["hash1", "alone:hash2"], ["{}", None], ["spot", None], [NOW, None]),
+    ),
     "delete leases": (sql.DELETE_LEASES, (LEASED,)),
     "set leases": (sql.SET_LEASES, (NOW, LEASED, [2, 2], [NOW] * 2, [None, None])),
     "refresh sessions": (

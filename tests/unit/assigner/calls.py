@@ -16,9 +16,10 @@ class Call:
     """A bot's call."""
 
     session_name: str
-    offer: Offer | None = frozenset()
+    wakes_for: Offer | None = frozenset()
     instance: str = ""
     hold: bool = True
+    capacity_class: str = ""
 
 
 def arrival(needs: str = "", instance: str = "") -> Arrival:

@@ -1,7 +1,7 @@
 """Who is woken for which job: scenarios."""
 
 import pytest
-from buildgrid_scheduler.assigner.waiting import WaitingBots
+from buildgrid_scheduler.assigner.waiting import Arrival, WaitingBots
 
 from tests.unit.assigner.calls import Call, arrival, pairs
 
@@ -11,8 +11,10 @@ def waiting() -> WaitingBots:
     return WaitingBots()
 
 
-def hold(waiting: WaitingBots, *names: str, offer: str = "", instance: str = "") -> list[Call]:
-    calls = [Call(name, pairs(offer), instance) for name in names]
+def hold(
+    waiting: WaitingBots, *names: str, offer: str = "", instance: str = "", capacity_class: str = ""
+) -> list[Call]:
+    calls = [Call(name, pairs(offer), instance, capacity_class=capacity_class) for name in names]
     for call in calls:
         assert waiting.hold(call) is None
     return calls
@@ -58,9 +60,27 @@ def test_a_call_that_is_released_while_it_is_held_is_the_callers_to_answer(waiti
     assert waiting.plan([arrival()]) == []
 
 
-def test_a_call_that_offers_nothing_is_not_held(waiting: WaitingBots) -> None:
-    call = Call("bot", offer=None)
-    assert waiting.hold(call) is call
+def test_a_call_that_is_not_to_be_woken_for_work_is_held_all_the_same(waiting: WaitingBots) -> None:
+    drained = Call("drained", wakes_for=None)
+    assert waiting.hold(drained) is None
+    assert waiting.held == 1
+    assert waiting.plan([arrival()]) == []
+    waiting.arrived([arrival()], heard=True)
+    assert waiting.plan([]) == []
+    assert waiting.take(["drained"]) == [drained], "it is asked for by name"
+    assert waiting.hold(drained) is None
+    assert waiting.take_all() == [drained]
+    assert waiting.hold(drained) is None
+    assert waiting.release(drained)
+    assert waiting.held == 0
+
+
+def test_a_call_that_is_to_be_woken_again_is(waiting: WaitingBots) -> None:
+    drained, call = Call("bot", wakes_for=None), Call("bot", pairs("a"))
+    waiting.hold(drained)
+    assert waiting.hold(call) is drained
+    assert waiting.held == 1
+    assert waiting.plan([arrival("a")]) == [call]
 
 
 def test_holding_the_same_call_again_answers_nobody(waiting: WaitingBots) -> None:
@@ -157,6 +177,11 @@ def test_what_was_planned_in_vain_is_planned_again(waiting: WaitingBots) -> None
 # --- what is known to wait
 
 
+def look(waiting: WaitingBots, *found: Arrival) -> bool:
+    """A look at the queue that finds these; nothing happens meanwhile."""
+    return waiting.some_wait(found, waiting.looking())
+
+
 def settle(waiting: WaitingBots, marks: dict[str, int], *, asked: int, chosen: int, got: list[str]) -> bool:
     return waiting.settle("", asked=asked, chosen=chosen, got=got, marks=marks)
 
@@ -214,7 +239,7 @@ def test_work_found_in_the_queue_is_of_unknown_number_and_asked_for_until_it_is_
     waiting: WaitingBots,
 ) -> None:
     hold(waiting, "a", "b", "c")
-    assert waiting.some_wait([arrival()])
+    assert look(waiting, arrival())
     for _ in range(2):
         (call,) = waiting.plan([])
         assert settle(waiting, waiting.heard("", {""}), asked=1, chosen=1, got=[""])
@@ -227,9 +252,9 @@ def test_work_found_in_the_queue_is_of_unknown_number_and_asked_for_until_it_is_
 def test_finding_work_that_is_known_already_lets_bots_ask_for_it(waiting: WaitingBots) -> None:
     waiting.arrived([arrival()], heard=True)
     waiting.plan([])
-    assert not waiting.some_wait([arrival()]), "nobody is held"
+    assert not look(waiting, arrival()), "nobody is held"
     hold(waiting, "bot")
-    assert waiting.some_wait([arrival()])
+    assert look(waiting, arrival())
     assert names(waiting.plan([])) == ["bot"]
 
 
@@ -269,3 +294,101 @@ def test_a_backlog_that_no_held_bot_could_take_is_not_asked_for_again_and_again(
     assert waiting.plan([]) == []
     assert not settle(waiting, waiting.heard("", {"a"}), asked=1, chosen=1, got=["a"])
     assert not waiting.unplanned
+
+
+# --- what is known, and is not there any more
+
+
+def test_work_that_a_look_does_not_find_is_forgotten_whoever_took_it(waiting: WaitingBots) -> None:
+    waiting.arrived([arrival("never asked for here"), arrival("a")], heard=True)
+    look(waiting, arrival("a"))
+    assert waiting.candidates("", pairs("never asked for here a")) == {"a"}
+
+
+def test_what_arrives_while_a_look_is_under_way_is_not_forgotten(waiting: WaitingBots) -> None:
+    for heard in (True, False):
+        waiting.arrived([arrival("a")], heard=heard)
+        began = waiting.looking()
+        waiting.arrived([arrival("a"), arrival("b")], heard=heard)
+        waiting.some_wait([], began)
+        assert waiting.candidates("", pairs("a b")) == {"a", "b"}
+
+
+def test_a_look_says_nothing_of_another_instance_that_has_the_same_hash(waiting: WaitingBots) -> None:
+    waiting.arrived([arrival("a"), arrival("a", "other")], heard=True)
+    look(waiting, arrival("a", "other"))
+    assert waiting.candidates("", pairs("a")) == set()
+    assert waiting.candidates("other", pairs("a")) == {"a"}
+
+
+# --- capacity classes
+
+
+def found_only_what_avoids(waiting: WaitingBots, capacity_class: str, needs: str = "") -> bool:
+    """A bot of this class asked, and was left with jobs that wait for others."""
+    return waiting.settle(
+        "",
+        asked=1,
+        chosen=0,
+        got=[],
+        marks=waiting.heard("", {needs}),
+        capacity_class=capacity_class,
+        avoided=[needs],
+    )
+
+
+def test_a_job_that_avoids_the_class_that_was_woken_wakes_a_bot_of_another_at_once(
+    waiting: WaitingBots,
+) -> None:
+    hold(waiting, "spot", capacity_class="spot")
+    waiting.arrived([arrival()], heard=True)
+    assert names(waiting.plan([])) == ["spot"]
+    hold(waiting, "other spot", capacity_class="spot")
+    hold(waiting, "firm", capacity_class="on-demand")
+    assert found_only_what_avoids(waiting, "spot"), "it is worth asking again"
+    assert names(waiting.plan([])) == ["firm"]
+
+
+def test_a_job_that_everybody_here_avoids_is_neither_forgotten_nor_asked_for_without_end(
+    waiting: WaitingBots,
+) -> None:
+    hold(waiting, "spot", capacity_class="spot")
+    waiting.arrived([arrival()], heard=True)
+    waiting.plan([])
+    hold(waiting, "spot", capacity_class="spot")
+    assert not found_only_what_avoids(waiting, "spot")
+    assert not waiting.unplanned
+    assert waiting.plan([]) == []
+    assert waiting.candidates("", frozenset()) == {""}
+
+
+def test_a_bot_without_a_class_that_comes_later_asks_for_what_others_avoid(waiting: WaitingBots) -> None:
+    waiting.arrived([arrival()], heard=True)
+    waiting.plan([])
+    found_only_what_avoids(waiting, "spot")
+    assert waiting.candidates("", frozenset()) == {""}
+    waiting.settle("", asked=1, chosen=1, got=[""], marks=waiting.heard("", {""}))
+    waiting.settle("", asked=1, chosen=0, got=[], marks=waiting.heard("", {""}))
+    assert waiting.candidates("", frozenset()) == set()
+
+
+@pytest.mark.parametrize("news", ["an arrival", "a look"])
+def test_the_class_that_was_avoided_is_woken_again_at_the_next_news(waiting: WaitingBots, news: str) -> None:
+    """The job may be free for it by now, or another has come that is."""
+    waiting.arrived([arrival()], heard=True)
+    waiting.plan([])
+    found_only_what_avoids(waiting, "spot")
+    hold(waiting, "spot", capacity_class="spot")
+    if news == "an arrival":
+        waiting.arrived([arrival()], heard=True)
+    else:
+        assert look(waiting, arrival())
+    assert names(waiting.plan([])) == ["spot"]
+
+
+def test_a_class_that_is_avoided_is_woken_for_new_jobs_of_the_batch(waiting: WaitingBots) -> None:
+    waiting.arrived([arrival()], heard=True)
+    waiting.plan([])
+    found_only_what_avoids(waiting, "spot")
+    hold(waiting, "spot", capacity_class="spot")
+    assert names(waiting.plan([arrival()])) == ["spot"]

@@ -43,6 +43,22 @@ def test_one_blob_serves_executable_and_not(cache: FileCache, tmp_path: Path, da
     assert (tmp_path / "x").read_bytes() == data
 
 
+def test_writable_files_are_copies_of_what_is_right(cache: FileCache, tmp_path: Path) -> None:
+    small, large = add(cache, b"s"), add(cache, LARGE)
+    assert cache.place(small, False, tmp_path / "s", writable=True) is None
+    assert cache.place(large, True, tmp_path / "l", writable=True) is None
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "sl"] == [0o644, 0o755]
+    (tmp_path / "l").write_bytes(b"changed")
+    placement = cache.place(large, False, tmp_path / "linked")
+    assert placement is not None and (tmp_path / "linked").read_bytes() == LARGE
+
+    (tmp_path / "linked").chmod(0o644)
+    (tmp_path / "linked").write_bytes(b"x" * len(LARGE))
+    with pytest.raises(KeyError):
+        cache.place(large, False, tmp_path / "copy", writable=True)
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_linked_file_that_was_written_leaves_the_cache(cache: FileCache, tmp_path: Path) -> None:
     digest = add(cache, LARGE)
     with cache.pinned([digest]):

@@ -28,6 +28,9 @@ def keep_logging() -> Iterator[None]:
         (["--endpoint", "grpc://h:1", "--property", "x"], "--property"),
         (["--endpoint", "grpc://h:1", "--slots", "0"], "--slots"),
         (["--endpoint", "grpc://h:1", "--cache-bytes", "much"], "--cache-bytes"),
+        (["--endpoint", "grpc://h:1", "--sandbox-path", "/no/such/path"], "--sandbox-path: /no/such/path"),
+        (["--endpoint", "grpc://h:1", "--sandbox-path", "relative"], "--sandbox-path: relative"),
+        (["--endpoint", "grpc://h:1", "--root", "input", "--sandbox", "none"], "or use --root system"),
     ],
 )
 def test_refusals_name_the_flag(
@@ -47,6 +50,15 @@ def test_a_missing_bubblewrap_is_said_with_its_remedy(
     with pytest.raises(SystemExit):
         main(["run", "--endpoint", "grpc://h:1", "--sandbox", "bubblewrap"])
     assert "--sandbox none" in capsys.readouterr().err
+
+
+def test_an_input_root_is_not_promised_where_it_cannot_be_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit):
+        main(["run", "--endpoint", "grpc://h:1", "--root", "input"])
+    assert "--root input: no program bwrap on PATH" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from buildgrid_bot.errors import InvalidAction
-from buildgrid_bot.paths import check_node_name, inside, parents_to_create, resolve
+from buildgrid_bot.paths import check_node_name, follow, inside, parents_to_create, resolve
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,19 @@ def test_symlinks_are_followed_only_within_the_root(tmp_path: Path) -> None:
     assert inside(root, "out/secret") is None
     assert inside(root, "") == root
     inside(root, "loop/x")  # ends
+
+
+def test_symlinks_are_followed_as_by_a_process_whose_root_it_is(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    (tmp_path / "lib").symlink_to("/usr/lib")
+    (tmp_path / "usr/lib/up").symlink_to("../../../..")
+    (tmp_path / "loop").symlink_to("/loop")
+    assert follow(tmp_path, "/lib/x") == "usr/lib/x"
+    assert follow(tmp_path, "lib/up/../usr") == "usr"
+    assert follow(tmp_path, "not/there/../yet") == "not/yet"
+    assert inside(tmp_path, "lib/x", chroot=True) == tmp_path / "usr/lib/x"
+    assert inside(tmp_path, "lib", chroot=True) == tmp_path / "lib"
+    assert inside(tmp_path, "", chroot=True) == tmp_path
+    assert inside(tmp_path, "loop/x", chroot=True) is None
+    with pytest.raises(InvalidAction, match="loop"):
+        follow(tmp_path, "loop/x")

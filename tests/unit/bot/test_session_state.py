@@ -165,3 +165,28 @@ def test_the_payload_is_not_sent_back() -> None:
     mine.payload.Pack(METADATA)
     held.answered(held.report(OK), [mine], 100)
     assert not held.report(OK).leases[0].HasField("payload")
+
+
+def test_a_bot_that_leaves_hands_back_what_has_not_started() -> None:
+    held = holding("fetching", "running", "ended", "cancelled", slots=4)
+    held.started("running", METADATA)
+    held.answered(held.report(OK), [lease("cancelled", CANCELLED)], 101)
+    held.finished("ended", Status(), ActionResult())
+
+    assert held.hand_back() == ["fetching"]
+    assert states(held.report(BOT_TERMINATING)) == {
+        "running": ACTIVE,
+        "ended": COMPLETED,
+        "cancelled": PENDING,
+    }
+
+
+def test_what_an_answer_brings_to_a_bot_that_leaves_is_not_started() -> None:
+    held = holding("a", slots=2)
+    asked = held.report(OK)
+    held.hand_back()
+
+    orders = held.answered(asked, [lease("a"), lease("b")], 101, take_new=False)
+
+    assert not orders.start
+    assert not held.report(BOT_TERMINATING).leases

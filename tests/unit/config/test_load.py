@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from buildgrid_scheduler.config import Config, ConfigError, load_config
+from buildgrid_scheduler.config.property_set import DynamicPropertySetConfig
 
 
 def load(tmp_path: Path, text: str) -> Config:
@@ -24,6 +25,7 @@ def test_without_a_file_there_are_the_defaults() -> None:
     assert config == Config()
     assert config.listen == "127.0.0.1:50051"
     assert config.instances == ("",)
+    assert isinstance(config.property_set, DynamicPropertySetConfig)
     assert config.property_set.label_key == "Pool"
 
 

@@ -7,6 +7,7 @@ from buildgrid_scheduler.core.attempts import (
     Tries,
     after_failed_attempt,
     after_lost_lease,
+    becomes_suspect,
 )
 from google.rpc import code_pb2
 
@@ -61,3 +62,19 @@ def test_losses_of_either_kind_have_their_own_bound() -> None:
     assert tries.n_tries == 1
     assert after_lost_lease(started=True, announced=False, tries=tries, limits=LIMITS) == Tries(2, 3)
     assert after_lost_lease(started=False, announced=True, tries=Tries(3, 0), limits=LIMITS) == Tries(3, 1)
+
+
+def test_an_attempt_is_counted_against_one_of_both() -> None:
+    assert Tries(2, 1).counted_since(Tries(1, 1)) == "try"
+    assert Tries(1, 2).counted_since(Tries(1, 1)) == "infra"
+
+
+@pytest.mark.parametrize("vanished", [True, False])
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("started", [True, False])
+@pytest.mark.parametrize("capacity", [1, 2, 64])
+def test_only_what_ran_on_a_bot_with_several_slots_that_vanished_is_suspected(
+    started: bool, announced: bool, vanished: bool, capacity: int
+) -> None:
+    suspected = becomes_suspect(started=started, announced=announced, vanished=vanished, capacity=capacity)
+    assert suspected is (started and vanished and not announced and capacity > 1)

@@ -115,7 +115,10 @@ def test_a_failure_without_a_message_names_the_bot() -> None:
 
 @pytest.mark.parametrize("result", [None, b"\xff\xff no ActionResult"], ids=["missing", "unparsable"])
 def test_a_success_without_a_result_is_tried_again_and_then_internal(result: bytes | None) -> None:
-    assert end(result) == Retry(Tries(2, 0))
+    again = end(result)
+    assert isinstance(again, Retry)
+    assert again.tries == Tries(2, 0)
+    assert "result" in again.reason
     completion, response = completed(end(result, of=attempt(tries=LAST)))
     assert completion.status_code == response.status.code == code_pb2.INTERNAL
     assert "bot-7" in response.status.message
@@ -125,7 +128,10 @@ def test_a_success_without_a_result_is_tried_again_and_then_internal(result: byt
 
 @pytest.mark.parametrize("code", [13, 14])
 def test_a_retryable_failure_is_tried_again_until_the_last_attempt(code: int) -> None:
-    assert end(None, code=code) == Retry(Tries(2, 0))
+    again = end(None, code=code, message="no network")
+    name = code_pb2.Code.Name(code)
+    assert again == Retry(Tries(2, 0), f"bot bot-7 reported {name}: no network")
+    assert end(None, code=code) == Retry(Tries(2, 0), f"bot bot-7 reported {name}")
     completion, response = completed(end(None, code=code, message="the last", of=attempt(tries=LAST)))
     assert completion.status_code == code
     assert response.status.message == "the last"
@@ -176,9 +182,9 @@ def test_a_lost_lease_is_tried_again_by_its_own_counts() -> None:
         (False, False, Tries(1, 1)),
     ]:
         outcome = end_of_lost_lease(
-            attempt(), started=started, announced=announced, reason="", now=NOW, policy=policy
+            attempt(), started=started, announced=announced, reason="why", now=NOW, policy=policy
         )
-        assert outcome == Retry(expected)
+        assert outcome == Retry(expected, "why")
 
 
 @pytest.mark.parametrize(("started", "tries"), [(True, Tries(3, 0)), (False, Tries(1, 3))])

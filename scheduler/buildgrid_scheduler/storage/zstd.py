@@ -1,12 +1,12 @@
 """ZSTD for blobs on the wire. What is stored is always uncompressed, so that ranges can be read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, cast
 
 import zstandard
 
 from buildgrid_scheduler.core.errors import InvalidArgument
-from buildgrid_scheduler.storage.abc import BlobReader, BlobWriter
+from buildgrid_scheduler.storage.abc import MAX_CHUNK_BYTES, BlobWriter
 
 # The fastest level: the server's CPU is shared by all, and most of the gain comes with the first level.
 _LEVEL = 1
@@ -43,14 +43,28 @@ def decompress(data: bytes, size: int) -> bytes:
         raise InvalidArgument(f"the data is not valid ZSTD: {error}") from error
 
 
-def compressed(reader: BlobReader, size: int) -> Iterator[bytes]:
-    """One ZSTD frame of the `size` bytes that the reader yields, in chunks of about its size."""
+def compressed(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """One ZSTD frame of the `size` bytes that come in chunks, in pieces of about their size.
+
+    The same chunks always make the same pieces: a broken upload of them can be resumed.
+    """
     compressor = zstandard.ZstdCompressor(level=_LEVEL).compressobj(size=size)
-    for chunk in reader:
+    for chunk in chunks:
         if piece := compressor.compress(chunk):
             yield piece
     if piece := compressor.flush():
         yield piece
+
+
+def decompressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The content of ZSTD frames that come in pieces, in chunks of up to 1 MiB, whatever it expands to.
+
+    Raises zstandard.ZstdError for what is none. A frame that is cut off yields what there was of it.
+    """
+    source = cast(IO[bytes], _Source(iter(pieces)))
+    reader = _decompressor().stream_reader(source, read_across_frames=True, closefd=False)
+    while chunk := reader.read(MAX_CHUNK_BYTES):
+        yield chunk
 
 
 class DecompressingWriter(BlobWriter):
@@ -91,6 +105,19 @@ class _Sink:
     def write(self, data: bytes) -> int:
         self._writer.write(bytes(data))
         return len(data)
+
+
+class _Source:
+    """As much of a file as the decompressor uses."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = b""
+
+    def read(self, size: int) -> bytes:
+        data = self._left or next(self._pieces, b"")
+        self._left = data[size:]
+        return data[:size]
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:

@@ -6,13 +6,13 @@ import pytest
 import zstandard
 from buildgrid_client.digests import digest_of
 from buildgrid_scheduler.core.errors import InvalidArgument
-from buildgrid_scheduler.services.zstd import (
+from buildgrid_scheduler.storage.memory import MemoryStorage
+from buildgrid_scheduler.storage.zstd import (
     DecompressingWriter,
     compress_if_smaller,
     compressed,
     decompress,
 )
-from buildgrid_scheduler.storage.memory import MemoryStorage
 
 TEXT = b"text that compresses well " * 1000
 

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from buildgrid_client.digests import digest_key, digest_of
@@ -12,22 +13,60 @@ from buildgrid_scheduler.core.errors import InvalidArgument, OutOfRange
 from buildgrid_scheduler.storage.abc import MAX_CHUNK_BYTES, StorageABC
 from buildgrid_scheduler.storage.disk import DiskStorage
 from buildgrid_scheduler.storage.memory import MemoryStorage
+from buildgrid_scheduler.storage.object_store import ObjectStorage, ObjectStoreLocation
 from buildgrid_scheduler.storage.recent import RecentStorage
+from buildgrid_scheduler.storage.remote import RemoteEndpoint, RemoteStorage
+from buildgrid_scheduler.storage.tiered import TieredStorage
+
+from tests.integration.storage.remote_server import RemoteServer
+from tests.integration.storage.s3_server import S3Server, location
 
 BLOB = b"a blob of some bytes"
 DIGEST = digest_of(BLOB)
 EMPTY = digest_of(b"")
-LARGE = os.urandom(2 * MAX_CHUNK_BYTES + 17)
+# Larger than one message of gRPC; the half of it that is text can be compressed.
+LARGE = os.urandom(3 * MAX_CHUNK_BYTES + 17) + b"text" * 400_000
 
 
-@pytest.fixture(params=["memory", "disk", "recent"])
+MEBIBYTES = 1024 * 1024
+
+# How to make each implementation; what it stands on is made when it is needed.
+IMPLEMENTATIONS: dict[str, Callable[[pytest.FixtureRequest, Path], StorageABC]] = {
+    "memory": lambda request, path: MemoryStorage(),
+    "disk": lambda request, path: disk(path),
+    "recent over disk": lambda request, path: RecentStorage(disk(path)),
+    "remote": lambda request, path: remote(request, path),
+    "remote without zstd": lambda request, path: remote(request, path, compression=False),
+    "objects in s3": lambda request, path: objects(request, path),
+    "objects in small parts": lambda request, path: ObjectStorage(
+        ObjectStoreLocation(f"file://{path / 'objects'}"), spool=path / "spool", part_bytes=1_300_000
+    ),
+    "objects in memory": lambda request, path: ObjectStorage(ObjectStoreLocation("memory://")),
+    "disk before remote": lambda request, path: TieredStorage(disk(path), remote(request, path)),
+    "disk before objects": lambda request, path: TieredStorage(disk(path), objects(request, path)),
+    "full disk before remote": lambda request, path: TieredStorage(
+        DiskStorage(path / "cas", max_bytes=1), remote(request, path)
+    ),
+}
+
+
+def disk(path: Path) -> DiskStorage:
+    return DiskStorage(path / "cas", max_bytes=64 * MEBIBYTES)
+
+
+def remote(request: pytest.FixtureRequest, path: Path, **settings: Any) -> RemoteStorage:
+    server: RemoteServer = request.getfixturevalue("remote")
+    return RemoteStorage(RemoteEndpoint(server.endpoint), spool=path / "spool", **settings)
+
+
+def objects(request: pytest.FixtureRequest, path: Path, **settings: Any) -> ObjectStorage:
+    server: S3Server = request.getfixturevalue("s3")
+    return ObjectStorage(location(server.address), spool=path / "spool", **settings)
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StorageABC]:
-    implementations: dict[str, Callable[[], StorageABC]] = {
-        "memory": MemoryStorage,
-        "disk": lambda: DiskStorage(tmp_path / "cas", max_bytes=64 * 1024 * 1024),
-        "recent": lambda: RecentStorage(DiskStorage(tmp_path / "cas", max_bytes=64 * 1024 * 1024)),
-    }
-    storage = implementations[request.param]()
+    storage = IMPLEMENTATIONS[request.param](request, tmp_path)
     storage.start()
     yield storage
     storage.stop()
@@ -64,6 +103,22 @@ def test_a_streamed_blob_can_be_read_back(storage: StorageABC) -> None:
     chunks = read_range(storage, digest_of(LARGE))
     assert b"".join(chunks) == LARGE
     assert max(map(len, chunks)) <= MAX_CHUNK_BYTES
+
+
+@pytest.mark.parametrize("size", [1, MAX_CHUNK_BYTES, MAX_CHUNK_BYTES + 1])
+def test_blobs_around_the_size_of_a_chunk_can_be_read_back(storage: StorageABC, size: int) -> None:
+    blob = os.urandom(size)
+    storage.stream_write(digest_of(blob), [blob])
+    assert b"".join(read_range(storage, digest_of(blob))) == blob
+    assert storage.read_many([digest_of(blob)]) == {digest_key(digest_of(blob)): blob}
+
+
+def test_a_large_blob_is_stored_and_read_in_one_piece_too(storage: StorageABC) -> None:
+    assert storage.write_many([(digest_of(LARGE), LARGE), (DIGEST, BLOB)]) == [None, None]
+    assert storage.read_many([digest_of(LARGE), DIGEST]) == {
+        digest_key(digest_of(LARGE)): LARGE,
+        digest_key(DIGEST): BLOB,
+    }
 
 
 def test_answers_name_only_those_that_are_there(storage: StorageABC) -> None:
@@ -136,6 +191,37 @@ def test_ranges_are_cut_by_offset_and_limit(
 ) -> None:
     storage.stream_write(DIGEST, [BLOB])
     assert b"".join(read_range(storage, DIGEST, offset, limit)) == expected
+
+
+@pytest.mark.parametrize(
+    ("offset", "limit"),
+    [(0, 5), (MAX_CHUNK_BYTES - 1, 0), (2_000_000, 1_500_000), (len(LARGE) - 3, 0), (len(LARGE), 0)],
+)
+def test_ranges_of_large_blobs_are_cut_too(storage: StorageABC, offset: int, limit: int) -> None:
+    assert storage.stream_read(digest_of(LARGE), offset, limit) is None
+    storage.stream_write(digest_of(LARGE), [LARGE])
+    end = offset + limit if limit else len(LARGE)
+    assert b"".join(read_range(storage, digest_of(LARGE), offset, limit)) == LARGE[offset:end]
+
+
+def test_a_large_blob_is_not_there_under_another_size(storage: StorageABC) -> None:
+    storage.stream_write(digest_of(LARGE), [LARGE])
+    wrong = Digest(hash=digest_of(LARGE).hash, size_bytes=2 * len(LARGE))
+    assert storage.has_many([wrong]) == set()
+    assert storage.stream_read(wrong) is None
+    assert storage.stream_read(wrong, len(LARGE) + 1, 10) is None
+
+
+@pytest.mark.parametrize("chunks", [0, 1])
+def test_a_reader_may_be_closed_before_its_end(storage: StorageABC, chunks: int) -> None:
+    storage.stream_write(digest_of(LARGE), [LARGE])
+    reader = storage.stream_read(digest_of(LARGE))
+    assert reader is not None
+    with reader:
+        read = b"".join(next(reader) for _ in range(chunks))
+    reader.close()
+    assert LARGE.startswith(read)
+    assert b"".join(read_range(storage, digest_of(LARGE))) == LARGE
 
 
 @pytest.mark.parametrize("offset", [-1, len(BLOB) + 1])

@@ -1,0 +1,28 @@
+"""What all sections of the configuration have in common.
+
+A field is documented by the string below it, which the generated reference shows. A field whose new value a
+running server takes up is marked `Field(..., json_schema_extra=RELOADABLE)`; a change of any other one
+takes effect at the next start. A field whose value must not be shown is marked with SECRET.
+"""
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+RELOADABLE: dict[str, JsonValue] = {"reloadable": True}
+SECRET: dict[str, JsonValue] = {"secret": True}
+
+
+class Section(BaseModel):
+    """A mapping of known fields; unknown ones are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FieldError(ValueError):
+    """A validator's complaint about a field other than the one that it stands at.
+
+    `field` is dotted, from where the validator is; an item of a list is named by its number.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field

@@ -1,0 +1,1 @@
+"""What all calls to other services have in common: they are bounded, and their failures stay theirs."""

@@ -1,0 +1,63 @@
+"""Where the database is, as configured: a URL, a file with one, or the environment."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import make_url
+
+from buildgrid_scheduler.config import ConfigError
+from buildgrid_scheduler.config.model import DatabaseConfig
+
+VARIABLE = "DATABASE_URL"
+
+
+def url_source(
+    config: DatabaseConfig, environment: Mapping[str, str] = os.environ
+) -> Callable[[], str] | None:
+    """A function that tells the URL, reading files anew each time; None: an embedded database is meant.
+
+    Raises ConfigError for a file that cannot be read now. Later that is an outage of the database, as far as
+    callers of the function can tell: psycopg.OperationalError.
+    """
+    if config.url_file is not None:
+        _read(config.url_file, "database.url_file")
+        return _with_password(lambda: _reread(config.url_file), config)
+    url = config.url or environment.get(VARIABLE)
+    return None if not url else _with_password(lambda: url, config)
+
+
+def other_source(url: str | None, config: DatabaseConfig) -> Callable[[], str] | None:
+    """As `url_source`, for one of the other URLs of the section."""
+    return None if url is None else _with_password(lambda: url, config)
+
+
+def _with_password(url: Callable[[], str], config: DatabaseConfig) -> Callable[[], str]:
+    if config.password_file is None:
+        return url
+    _read(config.password_file, "database.password_file")
+
+    def told() -> str:
+        password = _reread(config.password_file)
+        return make_url(url()).set(password=password).render_as_string(hide_password=False)
+
+    return told
+
+
+def _reread(file: Path | None) -> str:
+    try:
+        return "" if file is None else file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise psycopg.OperationalError(f"{file} cannot be read: {error}") from error
+
+
+def _read(file: Path, field: str) -> None:
+    try:
+        content = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{field}: {file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{field}: {file} is not text in UTF-8") from error
+    if not content:
+        raise ConfigError(f"{field}: {file} is empty")

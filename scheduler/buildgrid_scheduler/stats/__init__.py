@@ -1,0 +1,1 @@
+"""What executions took: time by step, and CPU, memory and I/O."""

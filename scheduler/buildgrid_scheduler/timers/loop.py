@@ -1,0 +1,67 @@
+"""A thread that does something every now and then."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+
+from buildgrid_scheduler.core.errors import SchedulerError
+
+log = logging.getLogger(__name__)
+
+Round = Callable[[], Iterator[int]]
+"""Begins a round. Each draw is a short step, and says how much it did; the round is over when it ends."""
+
+
+class TimerLoop:
+    """Runs a round every `interval` seconds, on a thread of its own or on the caller's.
+
+    With an interval of 0 or less it is never run. Replicas do not run in step: the first round comes after
+    half an interval to a whole one, the others after about one.
+    """
+
+    def __init__(self, work: Round, interval: float, what: str) -> None:
+        """`what` is done, for the log: "expired sessions were closed"."""
+        self._work = work
+        self._interval = interval
+        self._what = what
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread, if there is anything to do."""
+        if self._interval > 0:
+            self._thread = threading.Thread(target=self._run, name=f"timer: {self._what}", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step that is under way."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        self.run(self._stopping)
+
+    def run(self, shutdown_requested: threading.Event) -> None:
+        """The loop itself, until the event is set; logs errors and goes on."""
+        if self._interval <= 0:
+            return
+        wait = self._interval * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+        while not shutdown_requested.wait(wait):
+            self._round(shutdown_requested)
+            wait = self._interval * random.uniform(0.9, 1.1)  # noqa: S311
+
+    def _round(self, shutdown_requested: threading.Event) -> None:
+        done = 0
+        try:
+            for number in self._work():
+                done += number
+                if shutdown_requested.is_set():
+                    break
+        except SchedulerError as error:
+            log.warning("%s: failed, next try in %g s: %s", self._what, self._interval, error)
+        except Exception:  # the thread must live: there may be no other replica to do this
+            log.exception("%s: failed, next try in %g s", self._what, self._interval)
+        if done:
+            log.info("%s: %d", self._what, done)
