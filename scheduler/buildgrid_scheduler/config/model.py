@@ -38,10 +38,26 @@ class DatabaseConfig(Section):
     """Where the PostgreSQL is."""
 
     url: PostgresUrl | None = Field(default=None, json_schema_extra=SECRET)
-    """postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE. Unset: DATABASE_URL, else an
+    """postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE. Unset, and url_file too: DATABASE_URL, else an
     embedded one in `data`"""
+    url_file: Path | None = None
+    """a file with the URL, read for each new connection: a changed secret needs no restart"""
+    password_file: Path | None = None
+    """a file with the password alone, read for each new connection; it takes the place of the URL's"""
+    read_url: PostgresUrl | None = Field(default=None, json_schema_extra=SECRET)
+    """where lists and numbers are read, for example a replica of the database; unset: as url"""
+    notify_url: PostgresUrl | None = Field(default=None, json_schema_extra=SECRET)
+    """where LISTEN works, for a url that leads through a pooler; unset: as url"""
+    pool_size: int = Field(default=5, ge=1, le=100)
+    """connections for what is rare; the hot path has three of its own, and listening one"""
     migrate: bool = True
     """migrate at start; off where `buildgrid-scheduler migrate` does it beforehand"""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DatabaseConfig":
+        if self.url is not None and self.url_file is not None:
+            raise FieldError("url_file", "excludes url; keep one of the two")
+        return self
 
 
 class MonitoringConfig(Section):

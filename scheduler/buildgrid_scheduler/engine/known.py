@@ -13,7 +13,7 @@ from buildgrid_scheduler.store.hot_connection import Statements
 _MAX_KNOWN = 100_000  # entries of either kind; past that the memory is forgotten, not the rows
 REMEMBERED_FOR = 3600.0
 """Seconds for which request metadata is not written again. Each write marks the row as in use, and pruning
-spares what was marked within twice that time."""
+spares what was marked within three times as long."""
 
 
 class KnownRows:

@@ -133,6 +133,8 @@ def build_scheduler(config: Config, database: Database) -> Scheduler:
     return Scheduler(
         database.provider,
         build_storage(config.storage, config.data),
+        sql_ro_provider=database.read_provider,
+        sql_notifier_provider=database.notifier_provider,
         property_set=_property_set(config.property_set),
         action_cache=build_action_cache(config.action_cache, database.provider),
         action_browser_url=settings.action_browser_url,

@@ -2,8 +2,8 @@
 
 import re
 
-# Before there is a session psycopg knows no SQLSTATE, only what the server says, in English where the server's
-# lc_messages are.
+# Before there is a session psycopg knows no SQLSTATE, only what the server says: in English, unless its
+# lc_messages are in another language.
 _FATAL = (
     (
         r'FATAL: +database "(?P<name>[^"]*)" does not exist',
@@ -36,14 +36,14 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 def fatal_reason(error: BaseException) -> str | None:
     """Why trying again is of no use, and what to do; None if it may help.
 
-    A server that cannot be reached, that starts up, or that is full is worth waiting for. One that answers and
-    refuses is not.
+    A server that cannot be reached, that starts up, or that is full is worth waiting for. One that answers
+    and refuses is not.
     """
     cause = getattr(error, "orig", None) or error
     if getattr(cause, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
         return (
-            f"the user may not do what is needed: {str(cause).splitlines()[0]}; let the user own the database, "
-            "or migrate as another one (buildgrid-scheduler migrate) and set database.migrate: false"
+            f"the user may not do what is needed: {str(cause).splitlines()[0]}; let the user own the "
+            "database, or migrate as another one (buildgrid-scheduler migrate), with database.migrate: false"
         )
     for pattern, remedy in _FATAL:
         if match := re.search(pattern, str(cause)):

@@ -61,7 +61,8 @@ class EmbeddedPostgres:
 def running_url(folder: Path) -> str | None:
     """The URL of the server that runs on this folder; None if there is none. Starts nothing, joins nothing.
 
-    Read from PostgreSQL's own postmaster.pid: process id, data folder, start time, port, socket folder, address.
+    Read from PostgreSQL's own postmaster.pid: process id, data folder, start time, port, socket folder,
+    address.
     """
     try:
         lines = (folder / "postmaster.pid").read_text().splitlines()

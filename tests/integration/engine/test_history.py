@@ -85,7 +85,8 @@ def test_every_attempt_is_told_with_what_came_of_it(
         "retried (try 3): bot vanishing vanished: the node is gone",
         "assigned to bot last",
         "started on bot last",
-        "completed as UNAVAILABLE: gave up after 3 lost attempts; the last: bot last vanished: the node is gone",
+        "completed as UNAVAILABLE: gave up after 3 lost attempts; "
+        "the last: bot last vanished: the node is gone",
     ]
 
 
@@ -109,7 +110,7 @@ def test_a_claim_that_was_undone_is_not_told(replica: Replica, provider: SqlProv
     job = replica.enqueue("action").job_name
     session = replica.open()
     item = replica.submitted_sync(session)
-    item.ticket.future.result()  # type: ignore[call-arg]
+    item.ticket.future.result()
     replica.call(replica.engine.sessions.hand_back(session, [job], item.call_id))
     assert told(provider, job) == ["queued"]
 
