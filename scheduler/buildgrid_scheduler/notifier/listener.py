@@ -101,11 +101,15 @@ class Listener:
         # What was said while nobody listened is lost: look at everything once.
         self._hearer.catch_up()
         self.heard_once.set()
+        greeted = False
         while not self._stopping.is_set():
             self._hearer.look_for_work()
             if self._listen:
                 self._count_peers(connection)
                 self._hear_all(connection)
+                if not greeted:  # another replica may have committed something before it heard the hello
+                    self._hearer.catch_up()
+                    greeted = True
             else:
                 self._stopping.wait(self._interval)
                 self._hearer.jobs_changed(None)

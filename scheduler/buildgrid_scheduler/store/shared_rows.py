@@ -3,7 +3,7 @@
 import threading
 
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import RequestMetadata
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -34,9 +34,11 @@ def get_or_create_client_identity(session: Session, entry: ClientIdentityEntry) 
 
 
 def get_or_create_request_metadata(session: Session, metadata: RequestMetadata) -> RequestMetadataEntry:
-    """The row of a RequestMetadata; as `get_or_create_client_identity`."""
+    """The row of a RequestMetadata; as `get_or_create_client_identity`. It counts as just made."""
     values = dict(zip(METADATA_COLUMNS, metadata_row(metadata), strict=True))
-    session.execute(insert(RequestMetadataEntry).values(values).on_conflict_do_nothing())
+    statement = insert(RequestMetadataEntry).values(values)
+    renewed = {"created_at": func.now()}
+    session.execute(statement.on_conflict_do_update(index_elements=["hash"], set_=renewed))
     return session.execute(select(RequestMetadataEntry).filter_by(hash=values["hash"])).scalar_one()
 
 

@@ -197,7 +197,7 @@ def test_a_service_that_is_down_costs_pushes_and_nothing_else(
 def test_a_service_that_hangs_holds_nobody_up_and_is_given_up_after_the_timeout(
     start: Start, asset_server: AssetServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    retention = start(timeout=0.2)
+    retention = start(timeout=2.0)  # the time to connect included
     asset_server.mood.hang()
     queue(retention)
     assert asset_server.mood.reached.acquire(timeout=WITHIN)
