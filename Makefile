@@ -18,8 +18,9 @@ $(STAMP): requirements.lock pyproject.toml
 protos: $(STAMP)  ## compile the protocol files again
 	@$(BIN)/python protos/generate.py && echo "protos: written"
 
-docs: $(STAMP)  ## write the reference of the configuration again
+docs: $(STAMP)  ## write the generated pages again: configuration, metrics
 	@$(BIN)/python -m buildgrid_scheduler.config.reference docs/configuration.md
+	@$(BIN)/python -m buildgrid_scheduler.server.metrics.page docs/metrics.md
 
 lock: $(STAMP)  ## resolve the dependencies again
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 \
@@ -32,6 +33,7 @@ lint: $(STAMP)  ## style, types, layers, drift of generated files
 	@$(BIN)/lint-imports --no-cache >/tmp/lint-imports.$$$$ || { cat /tmp/lint-imports.$$$$; exit 1; }; rm -f /tmp/lint-imports.$$$$
 	@$(BIN)/python protos/generate.py --check
 	@$(BIN)/python -m buildgrid_scheduler.config.reference --check docs/configuration.md
+	@$(BIN)/python -m buildgrid_scheduler.server.metrics.page --check docs/metrics.md
 	@echo "lint: clean"
 
 format: $(STAMP)  ## mend what can be mended by a program

@@ -19,8 +19,10 @@ from buildgrid_scheduler.engine.job_metrics import PUBLISH_INTERVAL, JobMetrics
 from buildgrid_scheduler.engine.listing import OperationList
 from buildgrid_scheduler.engine.log_streams import store_streams
 from buildgrid_scheduler.engine.round import RoundSettings
+from buildgrid_scheduler.engine.timed_rounds import TimedRounds
 from buildgrid_scheduler.facade.bot_methods import BotMethods
 from buildgrid_scheduler.facade.operation_methods import OperationMethods
+from buildgrid_scheduler.facade.timer_methods import TimerMethods
 from buildgrid_scheduler.integrations.build import build_integrations
 from buildgrid_scheduler.notifier.listener import Listener
 from buildgrid_scheduler.properties.matching import Matching
@@ -31,13 +33,14 @@ from buildgrid_scheduler.storage.action_cache_writer import ActionCacheWriter
 from buildgrid_scheduler.store.action_cache import PostgresActionCache
 from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.shared_rows import ClientIdentities
-from buildgrid_scheduler.timers.session_expiry import SessionExpiryTimer
+from buildgrid_scheduler.timers.options import ABANDONED_AFTER, AgedJobHandlerOptions, TimerSettings
+from buildgrid_scheduler.timers.timers import Timers
 
 if TYPE_CHECKING:  # of a package that is optional
     from buildgrid_metering.client import SyncMeteringServiceClient
 
 
-class Scheduler(OperationMethods, BotMethods):
+class Scheduler(OperationMethods, BotMethods, TimerMethods):
     """A replica of the scheduler, embedded in the calling program.
 
     The methods are synchronous and safe to call from many threads; `engine` is the door for coroutines, to
@@ -67,13 +70,19 @@ class Scheduler(OperationMethods, BotMethods):
         queued_action_retention_hours: float | None = None,
         completed_action_retention_hours: float | None = None,
         action_result_retention_hours: float | None = None,
+        enable_job_watcher: bool = False,
         poll_interval: float = 1,
+        pruning_options: AgedJobHandlerOptions | None = None,
+        queue_timeout_options: AgedJobHandlerOptions | None = None,
         max_job_attempts: int = 5,
         max_infra_attempts: int = 20,
         job_assignment_interval: float = 1.0,
         priority_assignment_percentage: int = 100,
         max_queue_size: int | None = None,
+        execution_timer_interval: float = 60.0,
         session_expiry_timer_interval: float = 10.0,
+        execution_timeout_grace: float = 60.0,
+        abandoned_operation_timeout: timedelta | None = ABANDONED_AFTER,
         cache_failed_actions: bool = False,
         avoid_class_for: timedelta = timedelta(seconds=60),
         metrics_publish_interval: timedelta = PUBLISH_INTERVAL,
@@ -84,11 +93,11 @@ class Scheduler(OperationMethods, BotMethods):
     ) -> None:
         """`sql_ro_provider` serves reads, `sql_notifier_provider` LISTEN; both default to `sql_provider`.
 
-        Numbers for times are seconds. `poll_interval` 0 or less: no notifier, for a replica that is alone.
-        Retention in hours, for what is pushed to `asset_client`; None or 0: nothing is. An answer of the
-        metering service counts for `throttle_answers_for`; an action waits for one at most `throttle_wait`,
-        and a bot for log streams at most `logstream_wait`. Clients and channel are started and stopped with
-        the scheduler.
+        Numbers for times are seconds. `enable_job_watcher` is without effect: jobs are always watched.
+        `poll_interval` 0 or less: no notifier, for a replica that is alone. Retention in hours, for what is
+        pushed to `asset_client`; None or 0: nothing is. An answer of the metering service counts for
+        `throttle_answers_for`; an action waits for one at most `throttle_wait`, and a bot for log streams at
+        most `logstream_wait`. Clients and channel are started and stopped with the scheduler.
         """
         self.storage = storage
         self.action_cache = action_cache
@@ -147,7 +156,17 @@ class Scheduler(OperationMethods, BotMethods):
             interval=job_assignment_interval,
             listen=poll_interval > 0,
         )
-        self._expiry = SessionExpiryTimer(self.reap_expired_sessions, session_expiry_timer_interval)
+        timer_settings = TimerSettings(
+            session_expiry_interval=session_expiry_timer_interval,
+            execution_interval=execution_timer_interval,
+            max_execution_timeout=self.max_execution_timeout or None,
+            execution_grace=timedelta(seconds=execution_timeout_grace),
+            queue_timeout=queue_timeout_options,
+            pruning=pruning_options,
+            abandoned_operation_timeout=abandoned_operation_timeout,
+        )
+        self.rounds = TimedRounds(self.engine, self.engine.following, timer_settings)
+        self.timers = Timers(self.rounds, timer_settings)
         self._users = 0
         self._lock = threading.Lock()
 
@@ -165,7 +184,7 @@ class Scheduler(OperationMethods, BotMethods):
             self.engine.start()
             self.integrations.start()
             self._listener.start()
-            self._expiry.start()
+            self.timers.start()
 
     def stop(self) -> None:
         """The last `stop` ends it: what was submitted is finished first."""
@@ -173,7 +192,7 @@ class Scheduler(OperationMethods, BotMethods):
             self._users -= 1
             if self._users > 0:
                 return
-            self._expiry.stop()
+            self.timers.stop()
             self._listener.stop()
             self.integrations.stop()
             self.engine.stop()

@@ -17,7 +17,12 @@ import psycopg
 import yaml
 from buildgrid_scheduler.store.embedded import EmbeddedPostgres
 from google.longrunning.operations_pb2_grpc import OperationsStub
-from google.longrunning.operations_proto_pb2 import GetOperationRequest, ListOperationsRequest, Operation
+from google.longrunning.operations_proto_pb2 import (
+    CancelOperationRequest,
+    GetOperationRequest,
+    ListOperationsRequest,
+    Operation,
+)
 from grpc_health.v1 import health_pb2
 from sqlalchemy.engine import make_url
 
@@ -126,6 +131,13 @@ class Replica(FarmProcess):
         with grpc.insecure_channel(self.address) as channel:
             request = ListOperationsRequest(name=instance)
             return list(OperationsStub(channel).ListOperations(request, timeout=READY_SECONDS).operations)
+
+    def cancel_all(self, instance: str = "") -> None:
+        """Cancel the unfinished operations of an instance."""
+        for operation in self.operations(instance):
+            with grpc.insecure_channel(self.address) as channel:
+                request = CancelOperationRequest(name=operation.name)
+                OperationsStub(channel).CancelOperation(request, timeout=READY_SECONDS)
 
     def operation(self, name: str) -> Operation:
         """An operation as it is now."""

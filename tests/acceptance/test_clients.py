@@ -93,8 +93,10 @@ def named(request: pytest.FixtureRequest, folder: Path, gates: Path) -> Iterator
 
 
 @pytest.fixture
-def client(named: tuple[Client, Gate]) -> Client:
-    return named[0]
+def client(named: tuple[Client, Gate], farm: ClientsFarm) -> Iterator[Client]:
+    client, _ = named
+    yield client
+    farm.replica.cancel_all(client.instance)  # what a test that failed left must not disturb the next one
 
 
 @pytest.fixture

@@ -75,13 +75,14 @@ class PolicyAccess:
     """By a policy."""
 
     def __init__(self, policy: Policy, denials: DenialLog) -> None:
-        self._policy = policy
+        self.policy = policy
+        """may be replaced while calls run"""
         self._denials = denials
 
     def authorize(self, right: Right, instance: str) -> Identity | None:
         """See `Access`. The error names the right that is missing."""
         identity = _known_caller()
-        if self._policy.missing(right, identity, instance) is None:
+        if self.policy.missing(right, identity, instance) is None:
             return identity
         raise self._denied(
             identity,
@@ -92,12 +93,12 @@ class PolicyAccess:
     def allows(self, right: Right, instance: str) -> bool:
         """See `Access`."""
         identity = current_caller()
-        return identity is not None and self._policy.missing(right, identity, instance) is None
+        return identity is not None and self.policy.missing(right, identity, instance) is None
 
     def authorize_operation(self, instance: str, name: str, owner: tuple[str, ...] | None) -> None:
         """See `Access`."""
         identity = _known_caller()
-        rights = self._policy.rights(identity, instance)
+        rights = self.policy.rights(identity, instance)
         if not may_touch_operation(identity, instance, owner, rights):
             raise self._denied(
                 identity,

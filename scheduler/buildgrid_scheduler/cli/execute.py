@@ -1,7 +1,8 @@
 """`buildgrid-scheduler execute`: runs one command on the farm as if it ran here.
 
 The command's output goes to ours, its outputs appear below the current folder, and its exit code is ours.
-What the farm itself could not do ends with exit code 125, so that it is not mistaken for the command's.
+What the farm itself could not do ends with exit code 125, so that it is not mistaken for the command's. A
+command that succeeds without making an output that was asked for ends with 1.
 """
 
 import argparse
@@ -22,17 +23,15 @@ from buildgrid_client.execution import ExecutionClient
 from buildgrid_client.execution_errors import ExecutionFailed
 from buildgrid_client.remote_command import CommandResult, RemoteCommand, RemoteRunner
 from buildgrid_client.tree import Input, split_path
-from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import (
-    ExecuteOperationMetadata,
-    ExecutionStage,
-    GetCapabilitiesRequest,
-)
+from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import GetCapabilitiesRequest
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc import CapabilitiesStub
+
+from buildgrid_scheduler.cli.queue_watch import NoBotError, QueueWatch
 
 DEFAULT_ENDPOINT = "grpc://127.0.0.1:50051"
 FARM_FAILED = 125
+OUTPUT_MISSING = 1
 _CONNECT_TIMEOUT_S = 10.0
-_QUEUE_NOTICE_S = 10.0
 _LONGEST_TIMEOUT_S = 7 * 24 * 3600.0
 
 
@@ -43,7 +42,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="run one command on the farm",
         description="Run one command on the farm, as if it ran here: its output and its exit code are ours.",
         epilog="Nothing but the inputs and variables named here reaches the command. Exit code 125: the farm "
-        "could not run it. Example: buildgrid-scheduler execute --input src --output hello "
+        "could not run it; 1, of a command that succeeded: it did not make an --output. Example: "
+        "buildgrid-scheduler execute --input src --output hello "
         "--env PATH=/usr/bin:/bin -- gcc -o hello src/hello.c",
     )
     add = parser.add_argument
@@ -54,6 +54,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--output", action="append", default=[], metavar="PATH", help="file or folder to bring back")
     add("--env", action="append", default=[], type=_pair, metavar="K=V", help="environment variable")
     add("--timeout", type=_seconds, metavar="S", help="seconds after which the command is killed")
+    add("--wait", type=_seconds, metavar="S", help="give up when no bot has taken it after S seconds")
     add("--no-cache", action="store_true", help="neither use a stored result nor store this one")
     add("--skip-cache-lookup", action="store_true", help="run it even if its result is stored, and store it")
     add("--json", action="store_true", help="print the result as JSON instead of the command's output")
@@ -66,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         parse_endpoint(args.endpoint)
     except ValueError as error:
-        return _complain(f"--endpoint: {error}")
+        return _fail(args, f"--endpoint: {error}")
     try:
         command = _command_of(args)
     except ValueError as error:
-        return _complain(str(error))
+        return _fail(args, str(error))
     try:
         return asyncio.run(_run(args, command))
     except KeyboardInterrupt:
@@ -82,36 +83,38 @@ async def _run(args: argparse.Namespace, command: RemoteCommand) -> int:
     channel = open_channel(args.endpoint)
     try:
         if problem := await _not_ready(channel, args):
-            return _complain(problem)
+            return _fail(args, problem)
         cas = CasClient(channel, args.instance)
         execution = ExecutionClient(channel, args.instance, tool_name="buildgrid-scheduler execute")
         runner = RemoteRunner(cas, execution)
-        with _QueueNotice(args) as notice:
+        with QueueWatch(args) as watch:
             result = await runner.run(
-                command, skip_cache_lookup=args.skip_cache_lookup or args.no_cache, on_stage=notice.on_stage
+                command, skip_cache_lookup=args.skip_cache_lookup or args.no_cache, on_stage=watch.on_stage
             )
         written = await runner.write_outputs(result, Path())
+    except NoBotError as error:
+        return _fail(args, str(error))
     except ExecutionFailed as error:
-        if error.response is not None:
-            sys.stdout.buffer.write(error.response.result.stdout_raw)
-            sys.stderr.buffer.write(error.response.result.stderr_raw)
-        return _complain(f"{error.message}{_remedy(error, args)}")
+        return _fail(args, f"{error.message}{_remedy(error, args)}", error)
     except ClientError as error:
-        return _complain(f"{args.endpoint}: {error}")
+        return _fail(args, f"{args.endpoint}: {error}")
     except (OSError, ValueError) as error:
-        return _complain(str(error))
+        return _fail(args, str(error))
     finally:
         await channel.close()
+    missing = sorted(set(command.output_paths) - set(result.output_names))
+    # Whatever else a bot reports, an exit code has eight bits, and a failure must not become 0.
+    code = result.exit_code & 0xFF or (1 if result.exit_code else 0)
+    code = code or (OUTPUT_MISSING if missing else 0)
     if args.json:
-        print(json.dumps(_as_json(result, written), indent=2))
+        print(json.dumps({**_as_json(result, written), "missing_outputs": missing}, indent=2))
     else:
         sys.stdout.buffer.write(result.stdout)
         sys.stdout.flush()
         sys.stderr.buffer.write(result.stderr)
-    for path in sorted(set(command.output_paths) - set(result.output_names)):
+    for path in missing:
         _say(f"--output {path}: the command did not make it")
-    # Whatever else a bot reports, an exit code has eight bits, and a failure must not become 0.
-    return result.exit_code & 0xFF or (1 if result.exit_code else 0)
+    return code
 
 
 def _command_of(args: argparse.Namespace) -> RemoteCommand:
@@ -164,36 +167,6 @@ async def _not_ready(channel: grpc.aio.Channel, args: argparse.Namespace) -> str
     return None
 
 
-class _QueueNotice:
-    """Says once that the command waits for a bot, when it does so for long."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._args = args
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> "_QueueNotice":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def on_stage(self, stage: ExecutionStage.Value.ValueType, _told: ExecuteOperationMetadata) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if stage == ExecutionStage.QUEUED:
-            self._timer = asyncio.get_running_loop().call_later(_QUEUE_NOTICE_S, self._tell)
-
-    def _tell(self) -> None:
-        wanted = " ".join(f"--property {name}={value}" for name, value in self._args.property)
-        _say(
-            f"waiting for a bot{f' that offers {wanted}' if wanted else ''}; "
-            f"start one: buildgrid-bot run --endpoint {self._args.endpoint}"
-            + (f" --instance {self._args.instance}" if self._args.instance else "")
-            + (f" {wanted}" if wanted else "")
-        )
-
-
 def _remedy(error: ExecutionFailed, args: argparse.Namespace) -> str:
     if error.missing:
         return f" ({', '.join(error.missing[:3])})"
@@ -239,7 +212,22 @@ def _seconds(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _complain(message: str) -> int:
+def _fail(args: argparse.Namespace, message: str, error: ExecutionFailed | None = None) -> int:
+    """The farm could not run it: say so, with what the command had said until then."""
+    said = None if error is None or error.response is None else error.response.result
+    stdout, stderr = (b"", b"") if said is None else (said.stdout_raw, said.stderr_raw)
+    if args.json:
+        told = {
+            "exit_code": FARM_FAILED,
+            "error": {"message": message, "status": error.code.name if error is not None else None},
+            "stdout": stdout.decode(errors="replace"),
+            "stderr": stderr.decode(errors="replace"),
+        }
+        print(json.dumps(told, indent=2))
+    else:
+        sys.stdout.buffer.write(stdout)
+        sys.stdout.flush()
+        sys.stderr.buffer.write(stderr)
     _say(message)
     return FARM_FAILED
 

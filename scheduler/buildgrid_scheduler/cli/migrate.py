@@ -1,44 +1,66 @@
 """`buildgrid-scheduler migrate`: bring a database to the schema of this version."""
 
 import argparse
-import os
 import sys
+from contextlib import closing
 from pathlib import Path
-
-from sqlalchemy.exc import DBAPIError
-
-from buildgrid_scheduler.config import ConfigError, load_config
-from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError, head_revision, migrate
-from buildgrid_scheduler.store.provider import SqlProvider
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommand to the program's."""
-    parser = subparsers.add_parser("migrate", help="upgrade a database to this version's schema")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration, for database.url")
+    parser = subparsers.add_parser(
+        "migrate",
+        help="upgrade a database to this version's schema",
+        description="Upgrade a database to this version's schema while older replicas work on. "
+        "A database that a newer version has upgraded is left as it is, if this version runs on it.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration, for database")
     parser.add_argument("--database-url", metavar="URL", help="postgresql://...; else DATABASE_URL")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Migrate; says what was done."""
+    from sqlalchemy.exc import DBAPIError
+
+    from buildgrid_scheduler.config import ConfigError, load_config
+    from buildgrid_scheduler.server.database_errors import fatal_reason, shown
+    from buildgrid_scheduler.server.database_url import url_source
+    from buildgrid_scheduler.store.migrate import (
+        IncompatibleDatabaseError,
+        database_revision,
+        head_revision,
+        migrate,
+    )
+    from buildgrid_scheduler.store.provider import SqlProvider
+
     try:
-        config = load_config(options.config)
-        url = options.database_url or config.database.url or os.environ.get("DATABASE_URL")
-        if not url:
-            print(
-                "buildgrid-scheduler migrate: no database; give --database-url, database.url in --config, "
-                "or DATABASE_URL",
-                file=sys.stderr,
+        url = options.database_url or url_source(load_config(options.config).database)
+        if url is None:
+            return _complain(
+                "no database; give --database-url, database.url in --config, or DATABASE_URL", code=2
             )
-            return 2
-        provider = SqlProvider(url)
-        changed = migrate(provider)
+        with closing(SqlProvider(url)) as provider:
+            changed = migrate(provider)
+            found = database_revision(provider)
     except (ConfigError, ValueError, IncompatibleDatabaseError) as error:
-        print(f"buildgrid-scheduler migrate: {error}", file=sys.stderr)
-        return 2
+        return _complain(str(error), code=2)
     except DBAPIError as error:
-        print(f"buildgrid-scheduler migrate: {str(error.orig).strip()}", file=sys.stderr)
-        return 1
-    print(f"the database is at revision {head_revision()}{'' if changed else ' already'}")
+        return _complain(fatal_reason(error) or shown(error), code=1)
+    known = found == head_revision()
+    print(
+        f"the database is at revision {found}"
+        + (
+            ""
+            if changed
+            else " already"
+            if known
+            else f", of a newer version; this one ({head_revision()}) runs on it"
+        )
+    )
     return 0
+
+
+def _complain(message: str, *, code: int) -> int:
+    print(f"buildgrid-scheduler migrate: {message}", file=sys.stderr)
+    return code

@@ -2,15 +2,20 @@
 
 import argparse
 import asyncio
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from buildgrid_scheduler.config import ConfigError, load_config
-from buildgrid_scheduler.core.errors import SchedulerError
-from buildgrid_scheduler.server.app import StartError, serve
-from buildgrid_scheduler.server.logs import configure_logging
-from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
+_FIELDS = {
+    "data": "data",
+    "listen": "listen",
+    "monitoring_listen": "monitoring.listen",
+    "log_format": "logging.format",
+    "log_level": "logging.level",
+}
+"""The field that each flag stands in for."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,25 +26,44 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Start a replica. Without a configuration it is a complete build farm server for one "
         "machine: an embedded PostgreSQL and a disk CAS in the data folder, every service on "
         "127.0.0.1:50051, metrics and health on 127.0.0.1:9090.",
+        epilog="SIGTERM and SIGINT stop it; SIGHUP lets it read its configuration again. Exit code 2: it "
+        "cannot start as it is configured.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration, YAML")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: ./buildgrid-data)")
-    parser.add_argument("--listen", metavar="HOST:PORT", help="of the gRPC services")
+    add = parser.add_argument
+    add("--config", type=Path, metavar="FILE", help="configuration, YAML")
+    add("--data", type=Path, metavar="DIR", help="data folder (default: ./buildgrid-data)")
+    add("--listen", metavar="HOST:PORT", help="of the gRPC services")
+    add("--monitoring-listen", metavar="HOST:PORT", help="of metrics and health; none: not served")
+    add("--log-format", choices=("text", "json"), help="text for people, json for collectors")
+    add("--log-level", choices=("debug", "info", "warning", "error"), help="least importance that is logged")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
-    overrides: dict[str, Any] = {}
-    if options.data is not None:
-        overrides["data"] = options.data
-    if options.listen is not None:
-        overrides["listen"] = options.listen
+    from buildgrid_scheduler.config import ConfigError
+    from buildgrid_scheduler.config.source import ConfigSource
+    from buildgrid_scheduler.core.errors import SchedulerError
+    from buildgrid_scheduler.server.app import serve
+    from buildgrid_scheduler.server.grpc_server import StartError
+    from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
+
     try:
-        config = load_config(options.config, overrides)
-        configure_logging(config.logging)
-        asyncio.run(serve(config))
+        ended = asyncio.run(serve(ConfigSource(options.config, overrides(options))))
     except (ConfigError, SchedulerError, IncompatibleDatabaseError, StartError, OSError) as error:
-        print(f"buildgrid-scheduler serve: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"buildgrid-scheduler serve: {line}", file=sys.stderr)
         return 2
+    if not ended:  # a thread hangs, and the interpreter would wait for it
+        logging.shutdown()
+        os._exit(1)
     return 0
+
+
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say, by the fields of the configuration."""
+    given = {field: getattr(options, flag) for flag, field in _FIELDS.items()}
+    told = {field: value for field, value in given.items() if value is not None}
+    if told.get("monitoring.listen") == "none":
+        told["monitoring.listen"] = None
+    return told

@@ -33,6 +33,10 @@ class Lines(Protocol):
         """The line of a field, if it has one."""
         ...
 
+    def source_of(self, path: Location) -> str | None:
+        """Where a value is from, if not from the file."""
+        ...
+
 
 def explain(error: ErrorDetails, root: Model, lines: Lines) -> Problem:
     """One problem, told in the words of the file."""
@@ -50,7 +54,11 @@ def explain(error: ErrorDetails, root: Model, lines: Lines) -> Problem:
         message = _words(error, place, lines.written)
         if error["type"] == "literal_error":
             nearest = _nearest(error["input"], _choices(place))
-    return Problem(message, show_path(place.path), lines.line_of(place.path), nearest)
+    return _problem(message, place.path, lines, nearest)
+
+
+def _problem(message: str, path: Location, lines: Lines, nearest: str | None) -> Problem:
+    return Problem(message, show_path(path), lines.line_of(path), nearest, lines.source_of(path))
 
 
 def _wrong_tag(section: Any, place: Place, lines: Lines) -> Problem:
@@ -60,7 +68,7 @@ def _wrong_tag(section: Any, place: Place, lines: Lines) -> Problem:
     path = (*place.path, *names[:1])
     value = section.get(names[0]) if names and isinstance(section, dict) else None
     message = f"must be one of {', '.join(tags)}" + ("" if value is None else f" (is {value!r})")
-    return Problem(message, show_path(path), lines.line_of(path), _nearest(value or "", tags))
+    return _problem(message, path, lines, _nearest(value or "", tags))
 
 
 def _unknown_field(place: Place, section: Place, root: Model) -> tuple[str, str | None]:
@@ -118,7 +126,7 @@ def _words(error: ErrorDetails, place: Place, written: Mapping[Location, str]) -
         return "is empty; give it a value, or remove the line for the default"
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return f"{words.format(_bound(context[key]))} (is {shown})"
+        return f"{words.format(_bound(place, key, context[key]))} (is {shown})"
     if kind == "literal_error":
         return f"must be one of {', '.join(_choices(place))} (is {shown})"
     for kinds, explained in _EXPECTED:
@@ -163,7 +171,12 @@ _EXPECTED: tuple[tuple[tuple[str, ...], Callable[[Any, str], str]], ...] = (
 )
 
 
-def _bound(value: Any) -> str:
+def _bound(place: Place, key: str, told: Any) -> str:
+    """As the field has it: pydantic tells a duration in Python's words."""
+    metadata = place.field.metadata if place.field is not None else []
+    value = next((getattr(entry, key) for entry in metadata if hasattr(entry, key)), told)
+    if isinstance(value, timedelta):
+        return show_duration(value)
     return show_size(value) if isinstance(value, int) and value >= 1024 * 1024 else str(value)
 
 

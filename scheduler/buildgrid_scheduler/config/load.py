@@ -60,7 +60,7 @@ class _Filling:
     empty: set[Location]
 
     def section(self, values: Any, models: list[Model], path: Location) -> Any:
-        if path in self.empty:
+        if path in self.empty and values is None:
             values = {}
         if len(models) > 1 and isinstance(values, dict):  # the one whose tag is there is meant
             told = {values[name] for name in TAG_FIELDS if isinstance(values.get(name), str)}
@@ -133,6 +133,7 @@ class _Lines:
         self.written = self.document.written
 
     def line_of(self, path: Location) -> int | None:
-        if any(path[: len(name)] == name for name in self.overridden):
-            return None
-        return self.document.line_of(path)
+        return None if self.source_of(path) else self.document.line_of(path)
+
+    def source_of(self, path: Location) -> str | None:
+        return COMMAND_LINE if any(path[: len(name)] == name for name in self.overridden) else None

@@ -11,7 +11,7 @@ from buildgrid_scheduler.config.auth import AuthConfig, TlsConfig, contradiction
 from buildgrid_scheduler.config.integrations import AssetsConfig, LogStreamsConfig, MeteringConfig
 from buildgrid_scheduler.config.property_set import DynamicPropertySetConfig, PropertySetConfig
 from buildgrid_scheduler.config.scheduler import SchedulerConfig
-from buildgrid_scheduler.config.section import SECRET, FieldError, Section
+from buildgrid_scheduler.config.section import RELOADABLE, SECRET, FieldError, Section
 from buildgrid_scheduler.config.storage import (
     ActionCacheConfig,
     DiskStorageConfig,
@@ -65,6 +65,8 @@ class MonitoringConfig(Section):
 
     listen: Address | None = "127.0.0.1:9090"
     """null: not served"""
+    fleet_interval: Duration = Field(default=timedelta(seconds=10), ge=timedelta(milliseconds=100))
+    """how often the numbers are read from the database that all replicas share: queue, jobs, bots"""
 
 
 class LoggingConfig(Section):
@@ -126,6 +128,13 @@ class ShutdownConfig(Section):
     """running calls may end within this time; waiting ones are sent elsewhere at once"""
 
 
+class ReloadConfig(Section):
+    """A changed configuration file is taken up without a restart, as is SIGHUP."""
+
+    interval: Duration | None = Field(default=timedelta(seconds=5), ge=timedelta(milliseconds=100))
+    """how often the file is looked at; null: only at SIGHUP"""
+
+
 class Config(Section):
     """A server."""
 
@@ -137,7 +146,7 @@ class Config(Section):
     """instance names that are served; may hold slashes"""
     database: DatabaseConfig = DatabaseConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
-    logging: LoggingConfig = LoggingConfig()
+    logging: LoggingConfig = Field(default=LoggingConfig(), json_schema_extra=RELOADABLE)
     auth: AuthConfig = AuthConfig()
     tls: TlsConfig | None = None
     """null: unencrypted, for loopback, trusted networks and proxies that end TLS"""
@@ -145,7 +154,8 @@ class Config(Section):
     """the CAS"""
     action_cache: ActionCacheConfig = PostgresActionCacheConfig()
     """which results are kept where"""
-    property_set: PropertySetConfig = DynamicPropertySetConfig()
+    property_set: PropertySetConfig = Field(default=DynamicPropertySetConfig(), json_schema_extra=RELOADABLE)
+    """which platform properties there are, and what they mean for matching"""
     scheduler: SchedulerConfig = SchedulerConfig()
     assets: AssetsConfig | None = None
     """what the scheduler needs is kept in the CAS through a Remote Asset service; null: nothing is"""
@@ -155,7 +165,8 @@ class Config(Section):
     """usage is reported to a metering service, which may throttle clients; null: it is not"""
     services: ServicesConfig = ServicesConfig()
     grpc: GrpcConfig = GrpcConfig()
-    shutdown: ShutdownConfig = ShutdownConfig()
+    shutdown: ShutdownConfig = Field(default=ShutdownConfig(), json_schema_extra=RELOADABLE)
+    reload: ReloadConfig = Field(default=ReloadConfig(), json_schema_extra=RELOADABLE)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -16,6 +16,8 @@ class Problem:
     line: int | None = None
     nearest: str | None = None
     """the known field that was probably meant"""
+    source: str | None = None
+    """where the value is from, if not from where the others are"""
 
 
 class ConfigError(Exception):
@@ -24,13 +26,14 @@ class ConfigError(Exception):
     def __init__(self, source: str, problems: Sequence[Problem] = ()) -> None:
         """`source`: the file, or where else the values are from; without problems, the whole text."""
         self.source = source
-        self.problems = tuple(problems)
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
         super().__init__("\n".join(self._lines()) if problems else source)
 
     def _lines(self) -> list[str]:
         lines = []
-        for problem in sorted(self.problems, key=lambda problem: problem.line or 0):
-            where = self.source if problem.line is None else f"{self.source}:{problem.line}"
+        for problem in self.problems:
+            where = problem.source or self.source
+            where = where if problem.line is None else f"{where}:{problem.line}"
             field = f" {problem.field}:" if problem.field else ""
             hint = f"; did you mean {problem.nearest}?" if problem.nearest else ""
             lines.append(f"{where}:{field} {problem.message}{hint}")

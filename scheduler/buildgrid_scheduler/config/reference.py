@@ -8,6 +8,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -55,25 +56,36 @@ says whether a file can be used, what would run, and for each problem the line, 
 
 def reference(root: Model = Config) -> str:
     """The whole page."""
-    body = [_table("Top level", root, root.model_construct())]
-    sections = {(path, model): given for path, model, given in _sections(root, "", None)}
-    body += [_table(_title(path, model), model, given) for (path, model), given in sections.items()]
+    body = [_table("Top level", _Entry("", root, root.model_construct(), False))]
+    entries = {(entry.path, entry.model): entry for entry in _entries(_Entry("", root, None, False))}
+    body += [_table(_title(entry.path, entry.model), entry) for entry in entries.values()]
     return _INTRODUCTION + "\n" + "\n".join(body)
 
 
-def _sections(model: Model, path: str, given: BaseModel | None) -> Iterator[tuple[str, Model, BaseModel]]:
-    """Each section below a model, in the order of the fields: path, model, and what it is by default."""
-    here = given or model.model_construct()
-    for name, field in model.model_fields.items():
-        inner = f"{path}.{name}" if path else name
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A section: where, which, what it is by default, and whether it is reloadable as a whole."""
+
+    path: str
+    model: Model
+    given: BaseModel | None
+    reloadable: bool
+
+
+def _entries(outer: _Entry) -> Iterator[_Entry]:
+    """Each section below one, in the order of the fields."""
+    here = outer.given or outer.model.model_construct()
+    for name, field in outer.model.model_fields.items():
+        inner = f"{outer.path}.{name}" if outer.path else name
+        reloadable = outer.reloadable or is_reloadable(field)
         value = getattr(here, name, None)
-        for found in models_of(field.annotation):
-            default = value if isinstance(value, found) else None
-            yield inner, found, default or found.model_construct()
-            yield from _sections(found, inner, default)
-        for found in items_models(field.annotation):
-            yield f"{inner}[]", found, found.model_construct()
-            yield from _sections(found, f"{inner}[]", None)
+        for model in models_of(field.annotation):
+            default = value if isinstance(value, model) else None
+            yield _Entry(inner, model, default or model.model_construct(), reloadable)
+            yield from _entries(_Entry(inner, model, default, reloadable))
+        for model in items_models(field.annotation):
+            yield _Entry(f"{inner}[]", model, model.model_construct(), reloadable)
+            yield from _entries(_Entry(f"{inner}[]", model, None, reloadable))
 
 
 def _title(path: str, model: Model) -> str:
@@ -83,8 +95,8 @@ def _title(path: str, model: Model) -> str:
     return f"`{path}`"
 
 
-def _table(title: str, model: Model, given: BaseModel) -> str:
-    """`given`: what the section is by default; without the fields that are required."""
+def _table(title: str, entry: _Entry) -> str:
+    model, given = entry.model, entry.given
     told = docstrings(model)
     lines = [f"## {title}", "", inspect.cleandoc(model.__doc__ or ""), ""]
     lines += ["| field | value | default | reload | |", "|---|---|---|---|---|"]
@@ -93,7 +105,7 @@ def _table(title: str, model: Model, given: BaseModel) -> str:
             f"`{name}`",
             _kind(field),
             _shown(getattr(given, name), field) if hasattr(given, name) else "*required*",
-            "yes" if is_reloadable(field) else "",
+            "yes" if entry.reloadable or is_reloadable(field) else "",
             told.get(name) or _below(field),
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -9,6 +9,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from buildgrid_scheduler.core.completion import CompletionPolicy
 from buildgrid_scheduler.core.requirements import Offer, pairs
 from buildgrid_scheduler.engine.batcher import BatchCounts, Batcher
 from buildgrid_scheduler.engine.enqueueing import EnqueueBatch
+from buildgrid_scheduler.engine.events import log_errand, log_round
+from buildgrid_scheduler.engine.following import Following
 from buildgrid_scheduler.engine.held_calls import HeldCalls
 from buildgrid_scheduler.engine.items import (
     Call,
@@ -74,6 +77,7 @@ class Engine:
         self.origin = uuid.uuid4().hex[:12]
         self.waiting = WaitingBots()
         self.watches = Watches()
+        self.following = Following(self.watches, self.submit)
         self.peers = True
         """whether other replicas listen; the notifier knows better after its first look"""
         self.sessions = SessionTransactions(self.policy, self.settings.keepalive, self.settings.store_results)
@@ -133,6 +137,11 @@ class Engine:
         self._reader.observe = partial(observer.batch, "read")
         for connection in (self._write_db, self._errand_db, self._read_db):
             connection.observe = observer.statement
+
+    def reconfigure(self, policy: CompletionPolicy, settings: RoundSettings) -> None:
+        """From the next batch and errand on these are in force. From any thread."""
+        self.policy, self.settings = policy, settings
+        self.sessions = replace(self.sessions, policy=policy, keepalive=settings.keepalive)
 
     @property
     def alive(self) -> bool:
@@ -270,6 +279,7 @@ class Engine:
 
     def _conclude(self, work: Round, delivery: Delivery) -> None:
         """The round is committed: tell everyone."""
+        log_round(work)
         if self._observer is not None:
             self._observer.round(work)
         if self.on_completion is not None and work.changes.completed:
@@ -355,6 +365,7 @@ class Engine:
             except DatabaseBusyError as error:
                 self._unsure |= error.unknown
                 raise
+            log_errand(effects)
             if self._observer is not None:
                 self._observer.errand(effects)
             for job, state in effects.states.items():

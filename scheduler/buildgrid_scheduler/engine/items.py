@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A bot session that was deleted by a transaction of its own."""
+
+    session: str
+    bot_id: str
+    reason: str
+
+
 @dataclass(slots=True)
 class Effects:
     """What a transaction changed that others wait for. Told after it is committed, to everyone."""
@@ -35,6 +44,7 @@ class Effects:
     """sessions that have something to be told"""
     lease_changes: "list[LeaseChanges]" = field(default_factory=list)
     """what became of leases, for who counts it"""
+    ended_sessions: list[EndedSession] = field(default_factory=list)
 
 
 @dataclass(slots=True)

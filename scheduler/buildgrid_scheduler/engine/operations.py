@@ -5,11 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from google.rpc import code_pb2
-
 from buildgrid_scheduler.core.errors import Cancelled, NotFound
-from buildgrid_scheduler.core.job_state import JobState, Stage, cancelled_response
-from buildgrid_scheduler.core.lease_transition import LeaseState
+from buildgrid_scheduler.engine.cancelling import HeldJob, cancel_unwanted
 from buildgrid_scheduler.engine.enqueueing import EnqueueBatch
 from buildgrid_scheduler.engine.items import Effects, Enqueue
 from buildgrid_scheduler.store import statements as sql
@@ -30,13 +27,6 @@ _LOCK_LEASE = "SELECT session_name FROM leases WHERE job_name = %s FOR UPDATE"
 _LOCK_JOB = "SELECT completed_at IS NOT NULL FROM jobs WHERE name = %s FOR UPDATE"
 _IS_COMPLETE = "SELECT completed_at IS NOT NULL FROM jobs WHERE name = %s"
 _CANCEL_OPERATION = "UPDATE operations SET cancelled = true WHERE name = %s"
-_OTHERS = "SELECT EXISTS (SELECT 1 FROM operations WHERE job_name = %s AND NOT cancelled AND name <> %s)"
-_CANCEL_JOB = """
-UPDATE jobs SET cancelled = true, completed_at = %s, status_code = %s, response = %s WHERE name = %s
-"""
-_LEAVE_QUEUE = "DELETE FROM queue WHERE job_name = %s"
-_CANCEL_LEASE = "UPDATE leases SET state = %s WHERE job_name = %s RETURNING session_name"
-_LEAVE_FLIGHT = "DELETE FROM in_flight WHERE instance_name = %s AND action_digest = %s AND job_name = %s"
 
 _JOB = "SELECT cancelled FROM jobs WHERE instance_name = %s AND name = %s FOR SHARE"
 _ATTACH = """
@@ -63,7 +53,7 @@ def _lock_queue_or_lease(db: Statements, job: str) -> None:
     It may move from one to the other between two looks; a finished job has neither.
     """
     while not db.rows(_LOCK_QUEUE, (job,)) and not db.rows(_LOCK_LEASE, (job,)):
-        if db.rows(_IS_COMPLETE, (job,))[0][0]:
+        if db.rows(_IS_COMPLETE, (job,)) != [(False,)]:  # done, or pruned
             return
 
 
@@ -83,40 +73,22 @@ def cancel(instance: str, operation: str) -> Callable[[Statements, datetime, Eff
         # Whoever shares this job has to hold the in_flight row: none can join while we count.
         db.rows(_LOCK_FLIGHT, (instance, digest))
         _lock_queue_or_lease(db, job)
-        if db.rows(_LOCK_JOB, (job,))[0][0]:
+        if db.rows(_LOCK_JOB, (job,)) != [(False,)]:
             return
         db.execute(_CANCEL_OPERATION, (operation,))
-        effects.states[job] = None
-        if db.rows(_OTHERS, (job, operation))[0][0]:
-            return
-        response = cancelled_response()
-        db.execute(_CANCEL_JOB, (now, code_pb2.CANCELLED, response, job))
-        db.execute(_LEAVE_QUEUE, (job,))
-        leases = db.rows(_CANCEL_LEASE, (int(LeaseState.CANCELLED), job))
-        effects.sessions.update(session for (session,) in leases)
-        db.execute(_LEAVE_FLIGHT, (instance, digest, job))
-        effects.states[job] = JobState(Stage.COMPLETED, digest, response)
+        cancel_unwanted(db, [HeldJob(job, instance, digest)], now, effects)
 
     return transaction
 
 
 def _add_metadata(db: Statements, metadata: Metadata) -> None:
+    """Before any lock: whoever enqueues writes these rows first, too."""
     if metadata is not None:
         db.execute(sql.ADD_REQUEST_METADATA, tuple([value] for value in metadata))
 
 
-def _attach(
-    db: Statements,
-    operation: str,
-    instance: str,
-    job: str,
-    now: datetime,
-    metadata: Metadata,
-    identity_id: int | None,
-) -> None:
-    _add_metadata(db, metadata)
-    values = (operation, instance, job, now, metadata[0] if metadata else None, identity_id)
-    db.execute(_ATTACH, values)
+def _hash_of(metadata: Metadata) -> str | None:
+    return metadata[0] if metadata is not None else None
 
 
 def attach(
@@ -125,12 +97,13 @@ def attach(
     """A new operation on a job that exists. Raises NotFound, or Cancelled for a cancelled job."""
 
     def transaction(db: Statements, now: datetime, effects: Effects) -> None:
+        _add_metadata(db, metadata)
         found = db.rows(_JOB, (instance, job))
         if not found:
             raise NotFound(f"job {job!r} is not known")
         if found[0][0]:
             raise Cancelled(f"job {job!r} was cancelled; execute the action again")
-        _attach(db, operation, instance, job, now, metadata, identity_id)
+        db.execute(_ATTACH, (operation, instance, job, now, _hash_of(metadata), identity_id))
 
     return transaction
 
@@ -150,12 +123,13 @@ def share(
     """
 
     def transaction(db: Statements, now: datetime, effects: Effects) -> bool:
+        _add_metadata(db, metadata)
         flight = db.rows(_LOCK_FLIGHT, (instance, digest))
         if not flight or db.rows(_IS_COMPLETE, (flight[0][0],)) != [(False,)]:
             return bool(db.rows(_IS_THERE, (operation,)))  # run again after a commit that went unheard
         job = flight[0][0]
         db.execute(_PULL_FORWARD, (priority, job, priority))
-        _attach(db, operation, instance, job, now, metadata, identity_id)
+        db.execute(_ATTACH, (operation, instance, job, now, _hash_of(metadata), identity_id))
         return True
 
     return transaction
@@ -171,6 +145,9 @@ def create(
     job = replace(item.job, share=False, look_up=False)
 
     def transaction(db: Statements, now: datetime, effects: Effects) -> None:
+        encoded = json.dumps(job.requirements)
+        db.execute(sql.ADD_REQUIREMENTS, ([job.requirement_hash], [encoded]))
+        _add_metadata(db, item.request_metadata)
         batch = EnqueueBatch([replace(item, job=job)])
         if max_queue_size is not None and not db.rows(_IS_THERE, (item.operation_name,)):
             batch.refuse_above(max_queue_size, db)
@@ -178,9 +155,6 @@ def create(
             raise batch.refused[item.operation_name]
         if not job.do_not_cache and job.response is None:
             db.execute(_TAKE_FLIGHT, (job.instance, job.action_digest, job.name))
-        encoded = json.dumps(job.requirements)
-        db.execute(sql.ADD_REQUIREMENTS, ([job.requirement_hash], [encoded]))
-        _add_metadata(db, item.request_metadata)
         batch.send(db, now)
         if job.response is None:
             effects.arrivals.append((job.instance, job.requirement_hash))

@@ -10,7 +10,7 @@ from buildgrid_scheduler.core.completion import CompletionPolicy
 from buildgrid_scheduler.core.errors import Unavailable
 from buildgrid_scheduler.core.requirements import Offer
 from buildgrid_scheduler.engine.draining import lock_bots
-from buildgrid_scheduler.engine.items import Effects
+from buildgrid_scheduler.engine.items import Effects, EndedSession
 from buildgrid_scheduler.engine.lease_ends import Holder, LeaseChanges, lock_leases
 from buildgrid_scheduler.engine.synchronizing import unknown_session
 from buildgrid_scheduler.store import statements as sql
@@ -170,6 +170,7 @@ class SessionTransactions:
         db.execute(_DELETE, (names,))
         changes.tell(effects)
         effects.sessions.update(names)
+        effects.ended_sessions += [EndedSession(row.name, row.bot_id, reason) for row in rows]
 
 
 _REFRESH = """

@@ -13,8 +13,7 @@ Transaction = Callable[[Statements, datetime, Effects], R]
 _ID = "SELECT pg_current_xact_id()::text"
 # A number that this server has not come to yet is of another one, which failed before it could pass it on.
 _FATE = """
-SELECT CASE WHEN x.id < pg_snapshot_xmax(pg_current_snapshot()) THEN pg_xact_status(x.id) END
-FROM (SELECT %s::xid8 AS id) x
+SELECT CASE WHEN x.id < pg_current_xact_id() THEN pg_xact_status(x.id) END FROM (SELECT %s::xid8 AS id) x
 """
 
 

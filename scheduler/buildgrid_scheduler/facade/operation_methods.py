@@ -16,7 +16,7 @@ from google.longrunning.operations_proto_pb2 import Operation
 from sqlalchemy.orm import Session
 
 from buildgrid_scheduler.core.instance import current_instance
-from buildgrid_scheduler.core.job_state import executed_action_metadata, operation_message
+from buildgrid_scheduler.core.job_state import Stage, executed_action_metadata, operation_message
 from buildgrid_scheduler.core.operation_filter import OperationFilter
 from buildgrid_scheduler.core.request_metadata import METADATA_COLUMNS, metadata_message, metadata_row
 from buildgrid_scheduler.core.requirements import requirement_hash
@@ -156,6 +156,8 @@ class OperationMethods(Door):
         loaded = self._load(operation_name)
         if loaded is None:
             raise unknown_operation(operation_name)
+        if loaded.state.stage is not Stage.COMPLETED and not loaded.cancelled:
+            self.engine.following.looked_at(operation_name)
         return operation_message(loaded.instance, loaded.name, loaded.state, cancelled=loaded.cancelled)
 
     def get_operation_job_name(self, operation_name: str) -> str | None:

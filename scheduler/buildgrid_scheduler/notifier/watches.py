@@ -127,6 +127,13 @@ class Watches:
         for watch in watches:
             delivery.call(watch.loop, watch.close)
 
+    def operations(self) -> list[str]:
+        """The operations that are followed here and not known to be done."""
+        with self._lock:
+            watches = [watch for job in self._by_job.values() for watch in job]
+        done = Stage.COMPLETED
+        return [w.operation_name for w in watches if w.state is None or w.state.stage is not done]
+
     @property
     def jobs(self) -> int:
         """How many jobs are followed."""

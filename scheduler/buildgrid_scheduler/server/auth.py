@@ -43,6 +43,11 @@ class Authentication:
         for ring in self.key_rings:
             ring.start()
 
+    def use_policy(self, policy: Policy) -> None:
+        """From now on another policy says who may do what. Without authentication there is none."""
+        if isinstance(self.access, PolicyAccess):
+            self.access.policy = policy
+
     def stop(self) -> None:
         """Stop it."""
         for ring in self.key_rings:
@@ -68,8 +73,13 @@ def build_auth(auth: AuthConfig, tls: TlsConfig | None) -> Authentication:
             CertificateMapping(auth.mtls.workflow, auth.mtls.actor, auth.mtls.subject, auth.mtls.groups)
         ),
     )
-    access = PolicyAccess(Policy(_rule(rule) for rule in auth.policy), denials)
+    access = PolicyAccess(build_policy(auth), denials)
     return Authentication(access, (interceptor,), tuple(issuer.keys for issuer in issuers))
+
+
+def build_policy(auth: AuthConfig) -> Policy:
+    """Who may do what."""
+    return Policy(_rule(rule) for rule in auth.policy)
 
 
 def server_credentials(tls: TlsConfig | None) -> grpc.ServerCredentials | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import psycopg
 from sqlalchemy import text
@@ -22,16 +23,16 @@ FIRST_RETRY, LAST_RETRY = 0.5, 5.0  # seconds
 class Database:
     """`start` before `provider`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, waits: Callable[[str], None]) -> None:
+        """`waits` is told why `start` has not returned yet."""
         self._config = config
+        self._waits = waits
         self._embedded: EmbeddedPostgres | None = None
         self._provider: SqlProvider | None = None
         self.read_provider: SqlProvider | None = None
         """where lists are read, if that is elsewhere"""
         self.notifier_provider: SqlProvider | None = None
         """where LISTEN works, if that is elsewhere"""
-        self.waits_because: str | None = None
-        """why `start` has not returned yet"""
 
     @property
     def provider(self) -> SqlProvider:
@@ -63,7 +64,6 @@ class Database:
         while not stopping.is_set():
             try:
                 await asyncio.to_thread(self._prepare)
-                self.waits_because = None
                 return True
             except (DBAPIError, psycopg.OperationalError) as error:
                 self._complain(error, retry)
@@ -76,13 +76,13 @@ class Database:
     def _complain(self, error: Exception, retry: float) -> None:
         if (reason := fatal_reason(error)) is not None:
             raise FailedPrecondition(f"database {self.provider.shown_url}: {reason}") from error
+        self._waits(f"the database cannot be used yet: {shown(error)}")
         log.warning(
             "database %s cannot be used yet, next try in %.1f s: %s",
             self.provider.shown_url,
             retry,
             shown(error),
         )
-        self.waits_because = f"the database cannot be used yet: {shown(error)}"
 
     def _prepare(self) -> None:
         if self._config.database.migrate:

@@ -43,7 +43,7 @@ def fatal_reason(error: BaseException) -> str | None:
     if getattr(cause, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
         return (
             f"the user may not do what is needed: {str(cause).splitlines()[0]}; let the user own the "
-            "database, or migrate as another one (buildgrid-scheduler migrate), with database.migrate: false"
+            "database, or migrate as another (buildgrid-scheduler migrate) and set database.migrate: false"
         )
     for pattern, remedy in _FATAL:
         if match := re.search(pattern, str(cause)):

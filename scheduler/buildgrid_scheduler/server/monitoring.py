@@ -3,24 +3,34 @@
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+Probe = Callable[[], str | None]
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = 30  # seconds; a client that says nothing holds a thread
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Probes come every few seconds and are not worth a line."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each request: a slow scrape does not hold up a probe."""
+
+    daemon_threads = True
 
 
 class Monitoring:
     """/healthz: the process lives. /readyz: it can serve. /metrics: Prometheus."""
 
-    def __init__(self, address: str, registry: CollectorRegistry, ready: Callable[[], str | None]) -> None:
-        """`ready` returns None, or why the server is not ready."""
+    def __init__(self, address: str, registry: CollectorRegistry, ready: Probe, alive: Probe) -> None:
+        """`ready` and `alive` return None, or why not."""
         host, _, port = address.rpartition(":")
         metrics = make_wsgi_app(registry)
 
@@ -29,19 +39,22 @@ class Monitoring:
             if path == "/metrics":
                 result: Iterable[bytes] = metrics(environ, start_response)
                 return result
-            status, body = "404 Not Found", "see /metrics, /healthz, /readyz\n"
-            if path == "/healthz":
-                status, body = "200 OK", "ok\n"
-            elif path == "/readyz":
-                reason = ready()
+            status, body = "404 Not Found", "see /metrics, /healthz, /readyz"
+            if path in ("/healthz", "/readyz"):
+                reason = alive() if path == "/healthz" else ready()
                 status = "200 OK" if reason is None else "503 Service Unavailable"
-                body = "ready\n" if reason is None else f"{reason}\n"
+                body = reason or ("ok" if path == "/healthz" else "ready")
             start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-            return [body.encode()]
+            return [f"{body}\n".encode()]
 
-        server_class = type("Server", (WSGIServer,), {"address_family": _family(host)})
+        server_class = type("Server", (_Server,), {"address_family": _family(host)})
         self._server: WSGIServer = make_server(host.strip("[]"), int(port), application, server_class, _Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Where it listens, also for one that was asked for port 0."""
+        return self._server.server_port
 
     def start(self) -> None:
         """Serve."""

@@ -55,9 +55,11 @@ def build_storage(config: StorageConfig, data: Path) -> StorageABC:
     return RecentStorage(_tiered(config.tier, storage, data))
 
 
-def build_action_cache(config: ActionCacheConfig, provider: SqlProvider) -> ActionCacheABC:
-    """The action cache, not yet started; `provider` is the scheduler's database."""
+def build_action_cache(config: ActionCacheConfig, provider: SqlProvider | None) -> ActionCacheABC:
+    """The action cache, not yet started; `provider` is the scheduler's database, if it has one."""
     if isinstance(config, PostgresActionCacheConfig):
+        if provider is None:
+            raise ValueError("an action cache in PostgreSQL needs a database")
         return PostgresActionCache(provider, allow_updates=config.allow_updates)
     return RemoteActionCache(
         _endpoint(config),

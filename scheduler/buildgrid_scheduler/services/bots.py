@@ -1,6 +1,7 @@
 """Bots (RWAPI): sessions and leases."""
 
 import asyncio
+import logging
 import uuid
 from datetime import timedelta
 from functools import lru_cache
@@ -29,6 +30,8 @@ from buildgrid_scheduler.properties.matching import Matching
 from buildgrid_scheduler.properties.property_set import PropertySet
 from buildgrid_scheduler.services.errors import Context, rpc
 from buildgrid_scheduler.services.instances import Instances
+
+log = logging.getLogger(__name__)
 
 PARTIAL_METADATA_PREFIX = "partial-execution-metadata-"
 HOLD_WITHOUT_DEADLINE = 300.0
@@ -59,6 +62,12 @@ class BotsService(BotsServicer):
         self._keepalive = keepalive.total_seconds()
         self._offers = lru_cache(maxsize=10_000)(self._offer)
 
+    def reconfigure(self, property_set: PropertySet, keepalive: timedelta) -> None:
+        """For the calls from now on; what a bot that waits may take is looked at when it calls again."""
+        self._matching = Matching(property_set)
+        self._keepalive = keepalive.total_seconds()
+        self._offers.cache_clear()
+
     @rpc
     async def CreateBotSession(
         self, request: bots_pb2.CreateBotSessionRequest, context: Context
@@ -87,6 +96,7 @@ class BotsService(BotsServicer):
         )
         await self._engine.call(self._engine.sessions.open(opened))
         session.name = qualified(instance, name)
+        log.info("bot session opened", extra={"bot": session.bot_id, "session": name, "instance": instance})
         return await self._synchronize(instance, name, session, offer, context)
 
     @rpc

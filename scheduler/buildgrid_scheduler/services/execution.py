@@ -20,6 +20,7 @@ from buildgrid_scheduler.core.errors import InvalidArgument, NotFound, Scheduler
 from buildgrid_scheduler.core.instance import split_qualified
 from buildgrid_scheduler.core.job_state import JobState, Stage, operation_message
 from buildgrid_scheduler.core.requirements import requirement_hash
+from buildgrid_scheduler.engine.abandoned import note_followed
 from buildgrid_scheduler.engine.engine import Engine, new_job_name
 from buildgrid_scheduler.engine.items import Enqueue, NewJob
 from buildgrid_scheduler.engine.operations import unknown_operation
@@ -78,6 +79,11 @@ class ExecutionService(ExecutionServicer):
         self._identities = identities
         self._settings = settings or ExecutionSettings()
 
+    def reconfigure(self, property_set: PropertySet, settings: ExecutionSettings) -> None:
+        """For the calls from now on."""
+        self._property_set = property_set
+        self._settings = settings
+
     @streaming_rpc
     async def Execute(self, request: re_pb2.ExecuteRequest, context: Context) -> AsyncIterator[Operation]:
         """See the REAPI text. FAILED_PRECONDITION names the blobs that are missing."""
@@ -120,7 +126,7 @@ class ExecutionService(ExecutionServicer):
             async for operation in self._follow(instance, watch):
                 yield operation
         finally:
-            self._engine.watches.drop(watch)
+            self._unfollow(watch)
 
     async def _identity_id(self, owner: Owner | None) -> int | None:
         if owner is None:
@@ -143,10 +149,17 @@ class ExecutionService(ExecutionServicer):
         watch.stale = True  # what happened between the load and the registration
         self._engine.watches.add(loaded.job_name, watch)
         try:
+            if loaded.state.stage is not Stage.COMPLETED and not loaded.cancelled:
+                await self._engine.call(note_followed([name]))  # from now on it is not cancelled as abandoned
             async for operation in self._follow(instance, watch):
                 yield operation
         finally:
-            self._engine.watches.drop(watch)
+            self._unfollow(watch)
+
+    def _unfollow(self, watch: Watch) -> None:
+        self._engine.watches.drop(watch)
+        if watch.state is None or watch.state.stage is not Stage.COMPLETED:
+            self._engine.following.left(watch.operation_name)
 
     async def _follow(self, instance: str, watch: Watch) -> AsyncIterator[Operation]:
         sent: JobState | None = None

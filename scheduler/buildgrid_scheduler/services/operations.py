@@ -42,7 +42,10 @@ class OperationsService(OperationsServicer):  # type: ignore[misc]
     @rpc
     async def GetOperation(self, request: lr_pb2.GetOperationRequest, context: Context) -> lr_pb2.Operation:
         """The operation as it is now. NOT_FOUND if unknown."""
-        return _message(await self._load(request.name))
+        loaded = await self._load(request.name)
+        if loaded.state.stage is not Stage.COMPLETED and not loaded.cancelled:
+            self._engine.following.looked_at(loaded.name)
+        return _message(loaded)
 
     @rpc
     async def ListOperations(

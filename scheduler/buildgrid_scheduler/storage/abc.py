@@ -90,6 +90,10 @@ class StorageABC(ABC):
     def stop(self) -> None:  # noqa: B027
         """Lets go of threads, files and connections. Ends waits, too."""
 
+    def usage(self) -> tuple[int, int] | None:
+        """Bytes of local disk that blobs take and may take; None where there is no such bound."""
+        return None
+
     @abstractmethod
     def has_many(self, digests: Iterable[Digest]) -> set[str]:
         """The keys of those that are here. They count as just used: they are the last to be evicted."""

@@ -101,6 +101,9 @@ class DiskStorage(StorageABC):
             self._rescanner = None
         self._layout.close()
 
+    def usage(self) -> tuple[int, int]:
+        return self.used_bytes, self.max_bytes
+
     @property
     def used_bytes(self) -> int:
         """Disk taken by the blobs that this process knows of and by its uploads under way."""

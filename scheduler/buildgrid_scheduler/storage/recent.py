@@ -40,6 +40,10 @@ class RecentStorage(StorageABC):
         """See StorageABC."""
         self._behind.stop_waiting()
 
+    def usage(self) -> tuple[int, int] | None:
+        """See StorageABC."""
+        return self._behind.usage()
+
     def has_many(self, digests: Iterable[Digest]) -> set[str]:
         """See StorageABC."""
         return self._behind.has_many(digests)

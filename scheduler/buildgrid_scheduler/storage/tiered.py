@@ -64,6 +64,9 @@ class TieredStorage(StorageABC):
     def stop_waiting(self) -> None:
         self._behind.stop_waiting()
 
+    def usage(self) -> tuple[int, int] | None:
+        return self._tier.usage()
+
     def has_many(self, digests: Iterable[Digest]) -> set[str]:
         asked: dict[str, Digest] = {}
         for digest in digests:

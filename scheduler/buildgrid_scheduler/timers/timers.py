@@ -30,39 +30,76 @@ class Rounds(Protocol):
         """Note what is followed here; cancel what nobody follows any more."""
         ...
 
+    def reconfigure(self, settings: TimerSettings) -> None:
+        """For the rounds that begin from now on."""
+        ...
+
 
 class Timers:
-    """One loop for each, which may also be run by the caller. Without options or interval it does nothing."""
+    """A loop for each, which the caller may run, too. Those without options or interval do nothing."""
 
     def __init__(self, rounds: Rounds, settings: TimerSettings) -> None:
+        self._rounds = rounds
+        self._started = False
         self.session_expiry = TimerLoop(
-            rounds.expired_sessions, settings.session_expiry_interval, "expired sessions were closed"
+            rounds.expired_sessions, _session_expiry(settings), "expired sessions were closed"
         )
         self.execution = TimerLoop(
-            rounds.execution_timeouts,
-            settings.execution_interval if settings.max_execution_timeout else 0,
-            "jobs were ended after max_execution_timeout",
+            rounds.execution_timeouts, _execution(settings), "jobs were ended after max_execution_timeout"
         )
-        self.queue = TimerLoop(
-            rounds.queue_timeouts, _period(settings.queue_timeout), "jobs were ended that no bot took"
-        )
-        self.pruning = TimerLoop(rounds.pruning, _period(settings.pruning), "old jobs were pruned")
+        self.queue = TimerLoop(rounds.queue_timeouts, _queue(settings), "jobs were ended that no bot took")
+        self.pruning = TimerLoop(rounds.pruning, _pruning(settings), "old jobs were pruned")
         self.abandoned = TimerLoop(
             rounds.abandoned_operations,
-            settings.follow_interval,
+            _abandoned(settings),
             "operations were cancelled that nobody followed",
         )
-        self._all = (self.session_expiry, self.execution, self.queue, self.pruning, self.abandoned)
+        self._loops = (
+            (self.session_expiry, _session_expiry),
+            (self.execution, _execution),
+            (self.queue, _queue),
+            (self.pruning, _pruning),
+            (self.abandoned, _abandoned),
+        )
 
     def start(self) -> None:
         """Start all that have something to do."""
-        for loop in self._all:
+        self._started = True
+        for loop, _ in self._loops:
             loop.start()
 
     def stop(self) -> None:
         """End each after the step that is under way."""
-        for loop in self._all:
+        for loop, _ in self._loops:
             loop.stop()
+
+    def reconfigure(self, settings: TimerSettings) -> None:
+        """From the next rounds on these are in force; what has something to do only now is started."""
+        self._rounds.reconfigure(settings)
+        for loop, interval in self._loops:
+            loop.change_interval(interval(settings))
+            if self._started:
+                loop.start()
+
+
+def _session_expiry(settings: TimerSettings) -> float:
+    return settings.session_expiry_interval
+
+
+def _execution(settings: TimerSettings) -> float:
+    return settings.execution_interval if settings.max_execution_timeout else 0
+
+
+def _queue(settings: TimerSettings) -> float:
+    return _period(settings.queue_timeout)
+
+
+def _pruning(settings: TimerSettings) -> float:
+    return _period(settings.pruning)
+
+
+def _abandoned(settings: TimerSettings) -> float:
+    return settings.follow_interval
 
 
 def _period(options: AgedJobHandlerOptions | None) -> float:

@@ -79,7 +79,7 @@ async def test_an_output_that_was_not_made_is_named(
     farm: FakeFarm, endpoint: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     farm.script = [[done()]]
-    assert await run_cli("--endpoint", endpoint, "--output", "out", "--", "x") == 0
+    assert await run_cli("--endpoint", endpoint, "--output", "out", "--", "x") == execute.OUTPUT_MISSING
     assert "--output out: the command did not make it" in capfd.readouterr().err
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -146,6 +146,37 @@ def _first_fails(monkeypatch: pytest.MonkeyPatch, thread: str, *, committed: boo
                 real(connection, body)
                 raise DatabaseBusyError("the connection is lost", 0.0, unknown=True)
             return real(connection, lose)
+
+        use(transaction)
+        yield
+        assert failed, "nothing was run"
+
+
+@contextmanager
+def first_run_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Callable[[], object],
+    *,
+    committed: bool,
+    thread: str = ERRANDS,
+) -> Iterator[None]:
+    """The first run is rolled back, or `committed` and not heard of; somebody acts; it is run again."""
+    with _instead_of_transaction(monkeypatch) as (real, use):
+        failed: list[str] = []
+
+        def transaction(connection: HotConnection, body: Callable[[Statements], Any]) -> Any:
+            if threading.current_thread().name != thread or failed:
+                return real(connection, body)
+            failed.append("once")
+
+            def lose(db: Statements) -> Any:
+                body(db)
+                raise DatabaseBusyError("it was the victim", 0.0)
+
+            with suppress(DatabaseBusyError):
+                real(connection, body if committed else lose)
+            meanwhile()
+            raise DatabaseBusyError("the connection is lost", 0.0, unknown=committed)
 
         use(transaction)
         yield

@@ -36,6 +36,7 @@ from buildgrid_scheduler.engine.sessions import NewSession
 from buildgrid_scheduler.notifier.delivery import Ticket
 from buildgrid_scheduler.store.hot_connection import Statements
 from buildgrid_scheduler.store.provider import SqlProvider
+from buildgrid_scheduler.store.schema import Base
 from sqlalchemy import text
 
 R = TypeVar("R")
@@ -354,6 +355,14 @@ def check_invariants(provider: SqlProvider, limits: AttemptLimits | None = None)
         rows = session.execute(text(union), bounds).all()
     names = list(_INVARIANTS)
     assert not rows, "; ".join(f"{names[n]}: {row}" for n, row in rows)
+
+
+def forget_everything(provider: SqlProvider) -> None:
+    """Empty the tables; but requirements stay, of which a replica writes each once."""
+    stay = ("requirements", "schema_compatibility")
+    tables = [t.name for t in Base.metadata.sorted_tables if t.name not in stay]
+    with provider.session() as session:
+        session.execute(text(f"TRUNCATE {', '.join(tables)}"))
 
 
 def counts(provider: SqlProvider, table: str) -> int:

@@ -14,6 +14,7 @@ from tests.integration.engine.replica import (
     Replica,
     Report,
     failure,
+    result,
     success,
 )
 
@@ -110,7 +111,7 @@ def test_a_claim_that_was_undone_is_not_told(replica: Replica, provider: SqlProv
     job = replica.enqueue("action").job_name
     session = replica.open()
     item = replica.submitted_sync(session)
-    item.ticket.future.result()
+    result(item)
     replica.call(replica.engine.sessions.hand_back(session, [job], item.call_id))
     assert told(provider, job) == ["queued"]
 

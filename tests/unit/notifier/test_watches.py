@@ -124,6 +124,19 @@ async def test_that_jobs_may_have_changed_reaches_those_who_follow_them(
     assert [one.stale, two.stale] == stale
 
 
+async def test_the_operations_that_are_followed_are_those_not_known_to_be_done() -> None:
+    watches = Watches()
+    new, running, done, gone = Watch("new"), Watch("running"), Watch("done"), Watch("gone")
+    for watch, state in ((new, None), (running, EXECUTING), (done, DONE), (gone, EXECUTING)):
+        watches.add("job", watch)
+        if state is not None:
+            watch.push(state)
+    also = Watch("also")
+    watches.add("another", also)
+    watches.drop(gone)
+    assert sorted(watches.operations()) == ["also", "new", "running"]
+
+
 async def test_a_thousand_watches_cost_objects_and_not_tasks() -> None:
     before = len(asyncio.all_tasks())
     watches = Watches()

@@ -1,0 +1,1 @@
+"""Prometheus metrics: `catalogue` names them all, the other files fill them."""
