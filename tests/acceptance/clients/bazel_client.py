@@ -33,8 +33,19 @@ class BazelClient:
     instance = ""
     remembers_failures = False
 
-    def __init__(self, program: str, workspace: Path, folder: Path, overrides: Path, gate: Gate) -> None:
+    def __init__(
+        self,
+        program: str,
+        workspace: Path,
+        folder: Path,
+        overrides: Path,
+        gate: Gate,
+        *,
+        server_goes_on: bool = False,
+    ) -> None:
+        """`server_goes_on`: after Ctrl-C Bazel's server still follows the action, until it is shut down."""
         self._gate = gate
+        self._server_goes_on = server_goes_on
         shutil.copytree(workspace, folder / "workspace")
         self._bazel = Bazel(program, folder / "workspace", folder / "state", overrides)
 
@@ -49,6 +60,15 @@ class BazelClient:
     def check_output(self) -> None:
         """See Client."""
         assert "2 tree\n" in self._bazel.output("app/report.txt").read_text()
+
+    def came_from_cache(self, output: str, executed: int) -> bool:
+        """See Client."""
+        return executed == 0
+
+    def hang_up(self) -> None:
+        """See Client."""
+        if self._server_goes_on:
+            self._bazel.shutdown()
 
     def close(self) -> None:
         """See Client."""

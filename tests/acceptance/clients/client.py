@@ -59,6 +59,12 @@ class Client(Protocol):
     def check_output(self) -> None:
         """That the output of GOOD is here, and right."""
 
+    def came_from_cache(self, output: str, executed: int) -> bool:
+        """Whether a build that said this had its results from the cache; the farm ran `executed` actions."""
+
+    def hang_up(self) -> None:
+        """Let go of the farm after an interrupted build, where the client does not do so by itself."""
+
     def close(self) -> None:
         """End all that still runs."""
 

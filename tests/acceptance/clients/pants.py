@@ -1,5 +1,6 @@
 """Pants: shell commands on the farm."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,9 @@ remote_store_address = "{endpoint}"
 
 [shell-setup]
 executable_search_paths = ["/usr/bin", "/bin"]
+
+[stats]
+log = true
 
 [anonymous-telemetry]
 enabled = false
@@ -86,6 +90,13 @@ class Pants:
     def check_output(self) -> None:
         """See Client."""
         assert (self._project / "dist" / "codegen" / "out.txt").read_text() == "hello\nhello\n"
+
+    def came_from_cache(self, output: str, executed: int) -> bool:
+        """See Client. Pants races its lookup against an execution, and counts who was first."""
+        return re.search(r"remote_cache_requests_cached: [1-9]", output) is not None
+
+    def hang_up(self) -> None:
+        """See Client."""
 
     def close(self) -> None:
         """See Client."""

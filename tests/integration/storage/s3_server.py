@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from buildgrid_scheduler.storage.object_store import ObjectStoreLocation
@@ -29,11 +30,9 @@ class S3Server:
 
     def request(self, method: str, path: str, body: bytes = b"") -> int:
         """A request of the test's own; its status."""
-        connection = http.client.HTTPConnection(self.address, timeout=30)
-        connection.request(method, path, body)
-        status = connection.getresponse().status
-        connection.close()
-        return status
+        with closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
+            connection.request(method, path, body)
+            return connection.getresponse().status
 
 
 def location(
@@ -103,15 +102,14 @@ class Proxy:
         if statuses:
             _answer(handler, statuses.pop(0), {}, b"<Error><Code>Wanted</Code></Error>")
             return
-        connection = http.client.HTTPConnection(self.behind, timeout=30)
         headers = {key: value for key, value in handler.headers.items() if key.lower() != "connection"}
-        connection.request(method, handler.path, body, headers)
-        response = connection.getresponse()
-        data = response.read()
+        with closing(http.client.HTTPConnection(self.behind, timeout=30)) as connection:
+            connection.request(method, handler.path, body, headers)
+            response = connection.getresponse()
+            data = response.read()
         if method == "GET" and response.status < 300 and self.bodies:
             data = self.bodies.pop(0)
         _answer(handler, response.status, dict(response.getheaders()), data)
-        connection.close()
 
 
 def _answer(handler: BaseHTTPRequestHandler, status: int, headers: Mapping[str, str], data: bytes) -> None:
