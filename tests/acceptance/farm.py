@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,8 @@ from google.longrunning.operations_proto_pb2 import (
 )
 from grpc_health.v1 import health_pb2
 from sqlalchemy.engine import make_url
+
+from tests.farm.ports import ReservedPort
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -104,8 +105,8 @@ class FarmProcess:
 class Replica(FarmProcess):
     """A server. `start` returns when it serves."""
 
-    def __init__(self, name: str, folder: Path, config: Mapping[str, Any]) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
+    def __init__(self, name: str, folder: Path, address: str, config: Mapping[str, Any]) -> None:
+        self.address = address
         self.data = folder / f"{name}.data"
         file = folder / f"{name}.yaml"
         file.write_text(
@@ -223,7 +224,8 @@ class Farm:
 
     def replica(self, name: str = "server", **config: Any) -> Replica:
         """Start a replica; `config` are fields of the configuration."""
-        replica = Replica(name, self._folder, config)
+        port = self._stack.enter_context(ReservedPort())
+        replica = Replica(name, self._folder, port.address, config)
         self._stack.callback(replica.stop)
         replica.start()
         return replica
@@ -263,11 +265,3 @@ class Postgres:
     def stop(self) -> None:
         """Stop it."""
         self._embedded.stop()
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,7 +1,6 @@
 """A server process that tests may kill."""
 
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -13,6 +12,7 @@ import grpc
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.farm.ports import ReservedPort
 from tests.farm.waiting import eventually, eventually_sync
 
 START_WITHIN = 40.0
@@ -22,14 +22,6 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 300),
     ("grpc.use_local_subchannel_pool", 1),
 ]
-
-
-def free_port() -> int:
-    """A port of the loopback that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Replica:
@@ -46,8 +38,8 @@ class Replica:
     ) -> None:
         """`scheduler` and `settings` go to the configuration as they are."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.endpoint = f"127.0.0.1:{free_port()}"
-        self.monitoring = f"127.0.0.1:{free_port()}"
+        self._ports = ReservedPort(), ReservedPort()
+        self.endpoint, self.monitoring = (port.address for port in self._ports)
         self._log = folder / "log"
         self._config = folder / "config.yaml"
         configuration = {
@@ -157,3 +149,5 @@ class Replica:
         """Whatever state it is in."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
+        for port in self._ports:
+            port.close()

@@ -9,7 +9,8 @@ import pytest
 from tests.farm.bots import HELD, Bot, Handouts, completed
 from tests.farm.clients import Client, StubbornClient
 from tests.farm.database import MortalPostgres, create_database, rows
-from tests.farm.replica import Replica, free_port
+from tests.farm.ports import ReservedPort
+from tests.farm.replica import Replica
 from tests.farm.waiting import eventually, gather_within
 from tests.integration.scheduler.conftest import StartReplica
 from tests.integration.scheduler.test_killed_replicas import at_work
@@ -110,9 +111,10 @@ async def test_a_server_without_a_database_says_so_and_serves_when_it_appears(
 
 
 async def test_the_password_of_the_database_is_not_logged(start_replica: StartReplica) -> None:
-    url = f"postgresql://someone:open-sesame@127.0.0.1:{free_port()}/nowhere"
-    replica = start_replica(started=False, url=url)
-    replica.launch()
-    await eventually(lambda: "cannot be used yet" in replica.log, 20, replica.describe)
+    with ReservedPort() as nobody:
+        url = f"postgresql://someone:open-sesame@{nobody.address}/nowhere"
+        replica = start_replica(started=False, url=url)
+        replica.launch()
+        await eventually(lambda: "cannot be used yet" in replica.log, 20, replica.describe)
     assert "open-sesame" not in replica.log + replica.readiness()[1]
     assert "127.0.0.1" in replica.log

@@ -23,7 +23,7 @@ from sqlalchemy import make_url, text
 
 from tests.farm.clients import Client, action_blobs
 from tests.farm.database import rows
-from tests.farm.replica import free_port
+from tests.farm.ports import ReservedPort
 from tests.farm.waiting import eventually
 from tests.integration.server.conftest import OpenChannel, StartServer
 from tests.integration.server.server_process import Server
@@ -65,10 +65,11 @@ async def test_a_database_that_answers_and_refuses_is_fatal(
 
 
 async def test_a_database_that_does_not_answer_is_waited_for(make_server: Callable[..., Server]) -> None:
-    server = make_server(f"postgresql://127.0.0.1:{free_port()}/x")
-    server.launch()
-    await eventually(lambda: server.log.count("next try in") >= 2, 30, server.describe)
-    assert server.readiness()[0] == 503
+    with ReservedPort() as nobody:
+        server = make_server(f"postgresql://{nobody.address}/x")
+        server.launch()
+        await eventually(lambda: server.log.count("next try in") >= 2, 30, server.describe)
+        assert server.readiness()[0] == 503
 
 
 async def test_a_database_of_another_version_is_used_if_this_one_runs_on_it(database: str) -> None:
