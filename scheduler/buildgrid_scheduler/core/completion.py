@@ -140,6 +140,9 @@ def link_to_action(policy: CompletionPolicy, action_digest: str) -> str:
     return f"{url.rstrip('/')}/action/{action_digest}/" if url else ""
 
 
+_CODE_NAMES = {number: name for name, number in code_pb2.Code.items()}
+
+
 def code_name(code: int) -> str:
     """The name of a google.rpc code; its number where it has none."""
-    return code_pb2.Code.Name(code) if code in code_pb2.Code.values() else f"status {code}"
+    return _CODE_NAMES.get(code) or f"status {code}"

@@ -33,7 +33,7 @@ def slots_of(
     while one stays on a bot with several slots, it is given nothing else.
     """
     stay = [job for job, step in leases.items() if step.stays]
-    taken = any(job in suspects for job in stay) and capacity > 1
+    taken = capacity > 1 and any(job in suspects for job in stay)
     unseen = sum(not leases[job].told for job in stay)
     well = status is BotStatus.OK
     return Slots(

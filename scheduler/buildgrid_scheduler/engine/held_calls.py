@@ -12,6 +12,7 @@ from buildgrid_scheduler.engine.items import Call, Synchronize, Synchronized, Te
 from buildgrid_scheduler.engine.sessions import SessionTransactions
 from buildgrid_scheduler.engine.synchronizing import SessionOutcome, taken_over
 from buildgrid_scheduler.notifier.delivery import Delivery, Ticket
+from buildgrid_scheduler.notifier.waits import done_within
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,10 @@ class HeldCalls:
     ) -> Synchronized:
         """The answer to a submitted call; after `hold` seconds whatever there is to say then."""
         try:
-            if hold > 0:
-                await asyncio.wait((future,), timeout=hold)
-                if not future.done() and self._waiting.release(item):
-                    self.ask_again(item)
+            if hold > 0 and not await done_within(future, hold) and self._waiting.release(item):
+                self.ask_again(item)
             # A wait, not the future itself, is what a cancellation hits: a claim may be on its way to it.
-            await asyncio.wait((future,))
+            await done_within(future)
         except asyncio.CancelledError:
             item.ticket.abandon()
             self._waiting.release(item)

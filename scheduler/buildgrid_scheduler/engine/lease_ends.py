@@ -222,6 +222,7 @@ class LeaseChanges:
         db.execute(
             sql.COMPLETE_JOBS,
             (
+                self.now,
                 [lease.job_name for lease, _, _ in done],
                 [end.response for _, end, _ in done],
                 [end.status_code for _, end, _ in done],
@@ -229,7 +230,6 @@ class LeaseChanges:
                 [lease.told_at for lease, _, _ in done],
                 [end.worker_start_at for _, end, _ in done],
                 [end.worker_completed_at for _, end, _ in done],
-                [self.now] * len(done),
             ),
         )
         if shared := [lease for lease, _, _ in done if not lease.do_not_cache]:

@@ -142,8 +142,8 @@ class Round:
             db.execute(
                 sql.REFRESH_SESSIONS,
                 (
+                    self.expires_at,
                     [o.item.session_name for o in alive],
-                    [self.expires_at] * len(alive),
                     [int(o.item.status) for o in alive],
                     [" ".join(o.completed) for o in alive],
                     [o.item.call_id for o in alive],

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from buildgrid_scheduler.core.job_state import JobState, Stage
 from buildgrid_scheduler.notifier.delivery import Delivery
+from buildgrid_scheduler.notifier.waits import done_within
 
 
 class Watch:
@@ -38,13 +39,12 @@ class Watch:
             self.stale = True
             self._wake()
             return
-        if self.state is not None and not state.stdout_stream_name and not state.stderr_stream_name:
-            # Who tells of a change of stage does not know the streams, which stay what they were.
-            state = replace(
-                state,
-                stdout_stream_name=self.state.stdout_stream_name,
-                stderr_stream_name=self.state.stderr_stream_name,
-            )
+        known = self.state
+        if known is not None and not (state.stdout_stream_name or state.stderr_stream_name):
+            stdout, stderr = known.stdout_stream_name, known.stderr_stream_name
+            if stdout or stderr:
+                # Who tells of a change of stage does not know the streams, which stay what they were.
+                state = replace(state, stdout_stream_name=stdout, stderr_stream_name=stderr)
         if state == self.state:
             return
         # It stays stale: what was not told may be newer than this, which took another way.
@@ -64,8 +64,7 @@ class Watch:
         """Wait for the next push after `arm`; False when none came in `timeout` seconds."""
         if self._event is None:
             raise RuntimeError("arm the watch first")
-        done, _ = await asyncio.wait((self._event,), timeout=timeout)
-        return bool(done)
+        return await done_within(self._event, timeout)
 
     def arm(self) -> None:
         """From now on a push is noticed by `changed`."""

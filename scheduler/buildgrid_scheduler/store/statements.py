@@ -159,12 +159,11 @@ WHERE l.session_name = ANY(%s) ORDER BY l.job_name FOR UPDATE OF l
 LEASE_ACTIONS = "SELECT name, action FROM jobs WHERE name = ANY(%s)"
 
 COMPLETE_JOBS = """
-UPDATE jobs j SET response = d.response, status_code = d.status, worker_name = d.worker,
-  assigned_at = d.assigned, worker_start_at = d.started, worker_completed_at = d.ended,
-  completed_at = d.completed
-FROM unnest(%s::text[], %s::bytea[], %s::int4[], %s::text[], %s::timestamptz[], %s::timestamptz[],
-            %s::timestamptz[], %s::timestamptz[])
-  AS d(name, response, status, worker, assigned, started, ended, completed)
+UPDATE jobs j SET completed_at = %s, response = d.response, status_code = d.status, worker_name = d.worker,
+  assigned_at = d.assigned, worker_start_at = d.started, worker_completed_at = d.ended
+FROM unnest(
+  %s::text[], %s::bytea[], %s::int4[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
+  AS d(name, response, status, worker, assigned, started, ended)
 WHERE j.name = d.name AND j.completed_at IS NULL
 """
 
@@ -221,10 +220,10 @@ WHERE l.job_name = t.job
 """
 
 REFRESH_SESSIONS = """
-UPDATE bots b SET expires_at = t.expires, status = t.status, completed_leases = t.completed,
+UPDATE bots b SET expires_at = %s, status = t.status, completed_leases = t.completed,
   latest_call = t.call
-FROM unnest(%s::text[], %s::timestamptz[], %s::int2[], %s::text[], %s::text[])
-  AS t(name, expires, status, completed, call)
+FROM unnest(%s::text[], %s::int2[], %s::text[], %s::text[])
+  AS t(name, status, completed, call)
 WHERE b.name = t.name
 """
 

@@ -99,7 +99,7 @@ STATEMENTS: dict[str, tuple[str, Any]] = {
     "lease actions": (sql.LEASE_ACTIONS, (LEASED,)),
     "complete jobs": (
         sql.COMPLETE_JOBS,
-        (LEASED, [b"r"] * 2, [0] * 2, ["w"] * 2, [NOW] * 2, [NOW] * 2, [NOW] * 2, [NOW] * 2),
+        (NOW, LEASED, [b"r"] * 2, [0] * 2, ["w"] * 2, [NOW] * 2, [NOW] * 2, [NOW] * 2),
     ),
     "requeue": (
         sql.REQUEUE,
@@ -109,7 +109,7 @@ STATEMENTS: dict[str, tuple[str, Any]] = {
     "set leases": (sql.SET_LEASES, (NOW, LEASED, [2, 2], [NOW] * 2, [None, None])),
     "refresh sessions": (
         sql.REFRESH_SESSIONS,
-        (["bot-1", "bot-2"], [NOW] * 2, [1, 1], ["", ""], ["call-1", "call-2"]),
+        (NOW, ["bot-1", "bot-2"], [1, 1], ["", ""], ["call-1", "call-2"]),
     ),
     "raise priority": (sql.RAISE_PRIORITY, (["i1", "i2"], ["a/1", "b/1"], ["job-1", "job-2"], [-1, -1])),
     "load operations": (sql.LOAD_OPERATIONS, (["operation-1", "operation-2"],)),

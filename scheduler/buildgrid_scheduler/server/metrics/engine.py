@@ -1,9 +1,9 @@
 """What the engine does, counted as it happens, and what waits in it, read when it is asked for."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.registry import Collector
 
 from buildgrid_scheduler.core.completion import code_name
@@ -17,15 +17,31 @@ if TYPE_CHECKING:
     from buildgrid_scheduler.engine.round import Round
 
 
+M = TypeVar("M", Counter, Histogram)
+
+
+class _Series(dict[str, M]):
+    """The series of a metric by its only label. `labels` checks and locks, each time that it is asked."""
+
+    def __init__(self, metric: M) -> None:
+        super().__init__()
+        self._metric: M = metric
+
+    def __missing__(self, label: str) -> M:
+        series: M = self._metric.labels(label)
+        self[label] = series
+        return series
+
+
 class EngineMetrics:
     """An EngineObserver."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._labels = BoundedLabels()
-        self._items = catalogue.BATCH_ITEMS.histogram(registry)
-        self._seconds = catalogue.BATCH_SECONDS.histogram(registry)
-        self._statements = catalogue.STATEMENT_SECONDS.histogram(registry)
-        self._assignment = catalogue.ASSIGNMENT.histogram(registry)
+        self._items = _Series(catalogue.BATCH_ITEMS.histogram(registry))
+        self._seconds = _Series(catalogue.BATCH_SECONDS.histogram(registry))
+        self._statements = _Series(catalogue.STATEMENT_SECONDS.histogram(registry))
+        self._assignment = _Series(catalogue.ASSIGNMENT.histogram(registry))
         enqueued = catalogue.ENQUEUED.counter(registry)
         self._queued, self._shared, self._cached, self._refused = (
             enqueued.labels(outcome) for outcome in ("queued", "shared", "cached", "refused")
@@ -34,16 +50,16 @@ class EngineMetrics:
         self._completed, self._requeued, self._discarded = (
             ends.labels(outcome) for outcome in ("completed", "requeued", "discarded")
         )
-        self._jobs_completed = catalogue.JOBS_COMPLETED.counter(registry)
+        self._jobs_completed = _Series(catalogue.JOBS_COMPLETED.counter(registry))
 
     def batch(self, thread: str, items: int, seconds: float) -> None:
         """See EngineObserver."""
-        self._items.labels(thread).observe(items)
-        self._seconds.labels(thread).observe(seconds)
+        self._items[thread].observe(items)
+        self._seconds[thread].observe(seconds)
 
     def statement(self, name: str, seconds: float) -> None:
         """See EngineObserver."""
-        self._statements.labels(name).observe(seconds)
+        self._statements[name].observe(seconds)
 
     def round(self, work: "Round") -> None:
         """See EngineObserver."""
@@ -61,7 +77,7 @@ class EngineMetrics:
             self._refused.inc(len(work.batch.refused))
         for claim in work.claims:
             for label, waited in claim.waits:
-                self._assignment.labels(self._labels(label)).observe(max(0.0, waited.total_seconds()))
+                self._assignment[self._labels(label)].observe(max(0.0, waited.total_seconds()))
         self._changed(work.changes)
 
     def errand(self, effects: "Effects") -> None:
@@ -74,7 +90,7 @@ class EngineMetrics:
         self._requeued.inc(len(changes.requeued))
         self._discarded.inc(len(changes.freed))
         for _, end, _ in changes.completed:
-            self._jobs_completed.labels(code_name(end.status_code)).inc()
+            self._jobs_completed[code_name(end.status_code)].inc()
 
 
 class EngineState(Collector):
