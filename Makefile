@@ -24,7 +24,7 @@ docs: $(STAMP)  ## write the generated pages again: configuration, metrics
 
 lock: $(STAMP)  ## resolve the dependencies again
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 \
-	  --extra embedded --extra object-store --extra metering --group dev --upgrade pyproject.toml -o requirements.lock
+	  --all-extras --group dev --upgrade pyproject.toml -o requirements.lock
 
 lint: $(STAMP)  ## style, types, layers, drift of generated files
 	@$(BIN)/ruff check --quiet .

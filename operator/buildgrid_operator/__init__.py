@@ -1,0 +1,1 @@
+"""The operator: Scheduler, PropertySet and BotFleet objects of Kubernetes become running build farms."""
