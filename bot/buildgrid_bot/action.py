@@ -1,14 +1,12 @@
 """One action from its lease to its result: fetch, run, collect, upload."""
 
 import asyncio
+import errno
 import logging
 import os
-import shutil
-import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -31,11 +29,14 @@ from buildgrid_bot.cache import FileCache, Placement
 from buildgrid_bot.errors import ActionError, InputsDisturbed, InvalidAction, status_of
 from buildgrid_bot.input_tree import SmallBlobs, flatten, read_directories
 from buildgrid_bot.inputs import InputFetcher, stage
+from buildgrid_bot.log_streams import FollowedOutput, LogStreams
 from buildgrid_bot.mount_points import uses_own_tmp
 from buildgrid_bot.outputs import Collected, collect, declared_outputs
 from buildgrid_bot.paths import parents_to_create, resolve
+from buildgrid_bot.removal import remove_tree
 from buildgrid_bot.sandbox import Sandbox, wanted_user, wants_network
 from buildgrid_bot.stats import add_statistics, stamp, statistics_blob, statistics_of
+from buildgrid_bot.stream_names import StreamNames
 from buildgrid_bot.threads import in_thread
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,17 @@ class _Workspace:
     """An action's directories: `root` holds the inputs, the others are beside it."""
 
     base: Path
+    followed: FollowedOutput | None = None
+
+    @classmethod
+    def followed_by(
+        cls, base: Path, log_streams: LogStreams | None, lease_id: str, names: StreamNames | None
+    ) -> "_Workspace":
+        """With streams for its output, where there is a service and the lease has names."""
+        plain = cls(base)
+        if log_streams is None or names is None:
+            return plain
+        return cls(base, log_streams.follow(lease_id, names, plain.stdout, plain.stderr))
 
     @property
     def root(self) -> Path:
@@ -89,7 +101,8 @@ class _Workspace:
 class ActionRunner:
     """Runs actions; any number up to `slots` at once. `bot_id` is the worker in results.
 
-    `work_directory` should be on the file system of the cache, so that files can be linked.
+    `work_directory` should be on the file system of the cache, so that files can be linked. `log_streams`:
+    where output is written while commands run; None: nowhere.
     """
 
     def __init__(
@@ -102,6 +115,7 @@ class ActionRunner:
         bot_id: str,
         slots: int,
         kill_grace: float = KILL_GRACE,
+        log_streams: LogStreams | None = None,
     ) -> None:
         self._cas = cas
         self._cache = cache
@@ -109,6 +123,7 @@ class ActionRunner:
         self._work = work_directory
         self._bot_id = bot_id
         self._kill_grace = kill_grace
+        self._log_streams = log_streams
         self._blobs = SmallBlobs(cas)
         self._fetcher = InputFetcher(cas, cache)
         self._waiters = ThreadPoolExecutor(slots, "wait-for-command")
@@ -123,8 +138,12 @@ class ActionRunner:
         """Ends the threads; no action may be running."""
         self._waiters.shutdown()
 
-    async def run(self, lease_id: str, action: Action, running: Running) -> Outcome:
+    async def run(
+        self, lease_id: str, action: Action, running: Running, streams: StreamNames | None = None
+    ) -> Outcome:
         """Runs the action to its end. `running` is called with what is known so far when the command starts.
+
+        `streams`: where its output is to be read meanwhile. They are finished whatever becomes of the action.
 
         Failures are outcomes, not exceptions. When cancelled, the command is stopped (SIGTERM, later SIGKILL)
         and the cancellation goes on.
@@ -134,7 +153,9 @@ class ActionRunner:
         stamp(metadata.worker_start_timestamp)
         self._serial += 1
         # Not the lease's id, which comes from outside and may come twice.
-        workspace = _Workspace(self._work / str(self._serial))
+        base = self._work / str(self._serial)
+        workspace = _Workspace.followed_by(base, self._log_streams, lease_id, streams)
+        disk_full = False
         try:
             outcome = await self._run(action, workspace, metadata, running)
         except asyncio.CancelledError:
@@ -143,9 +164,16 @@ class ActionRunner:
         except Exception as error:  # noqa: BLE001 - whatever went wrong becomes the lease's status
             if not isinstance(error, ActionError | ClientError | OSError):
                 _log.exception("action %s lease %s", _short(action), lease_id)
+            disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             outcome = Outcome(status_of(error))
         finally:
+            if workspace.followed is not None:
+                workspace.followed.end()
             await in_thread(remove_tree, workspace.base)
+        if disk_full:
+            # Others share the disk, so that the cache's bound does not keep it from filling up. With all that
+            # no action needs out of the way, the next ones may do better.
+            await in_thread(self._cache.make_room)
         exit_code = "-" if outcome.result is None else outcome.result.exit_code
         _log.info(
             "action %s lease %s exit %s status %d seconds %.3f%s",
@@ -168,9 +196,9 @@ class ActionRunner:
         command = _parse_command(blobs[digest_key(action.command_digest)])
         working_directory = resolve("", command.working_directory, "working directory")
         outputs = declared_outputs(command)
-        tree = flatten(
-            await read_directories(self._blobs, action.input_root_digest), action.input_root_digest
-        )
+        directories = await read_directories(self._blobs, action.input_root_digest)
+        tree = await in_thread(flatten, directories, action.input_root_digest)
+        del directories  # not needed while the command runs
         parents = parents_to_create(
             [output.root_path for output in outputs],
             [output.root_path for output in outputs if output.kind == "directory"],
@@ -224,6 +252,8 @@ class ActionRunner:
         stamp(metadata.execution_start_timestamp)
         running(metadata)
         began = time.monotonic()
+        if workspace.followed is not None:
+            workspace.followed.begin()
         started = await in_thread(
             process.start, launch, self._sandbox.bwrap, workspace.stdout, workspace.stderr
         )
@@ -233,6 +263,8 @@ class ActionRunner:
             exit_ = await started.wait(self._waiters, _seconds(action) or None, self._kill_grace)
             if self._sandbox.bwrap is None and os.getpid() == 1:
                 await in_thread(process.reap_orphans)
+        if workspace.followed is not None:
+            workspace.followed.end()  # now, and not when all is uploaded
         if launch.mount_points is not None:
             await in_thread(launch.mount_points.remove)
         stamp(metadata.execution_completed_timestamp)
@@ -249,28 +281,6 @@ class ActionRunner:
             add_statistics(metadata, digest_of(statistics))
         await self._cas.upload(collected.blobs, collected.files)
         stamp(metadata.output_upload_completed_timestamp)
-
-
-def remove_tree(path: Path) -> None:
-    """Removes a directory that a command may have made hard to remove (no permissions, read-only)."""
-
-    def mend(_function: object, name: str, _error: object) -> None:
-        with suppress(OSError):
-            parent = Path(name).parent
-            parent.chmod(stat.S_IMODE(parent.lstat().st_mode) | 0o700)
-            status = Path(name).lstat()
-            if stat.S_ISDIR(status.st_mode):
-                Path(name).chmod(0o700)
-                shutil.rmtree(name, ignore_errors=True)
-            else:
-                Path(name).unlink()
-
-    # Twice: what is mended only becomes empty then.
-    for _ in range(2):
-        if path.exists():
-            shutil.rmtree(path, onerror=mend)
-    if path.exists():
-        _log.warning("cannot remove %s", path)
 
 
 def _parse_command(blob: bytes) -> Command:

@@ -193,6 +193,15 @@ class FileCache:
                     disturbed.append(name.key)
         return disturbed
 
+    def make_room(self) -> None:
+        """Evicts all that no running action needs, whatever the bound: the disk turned out to be smaller."""
+        with self._lock:
+            before = self._bytes
+            for name in list(self._entries):
+                if not self._pins[name.key]:
+                    self._forget(name)
+            _log.warning("the disk is full: %d bytes of cached inputs were removed", before - self._bytes)
+
     def _link(self, name: _Name, target: Path) -> bool:
         entry = self._entries[name]
         if not self._intact(name, entry):

@@ -19,6 +19,7 @@ from buildgrid_client.channel import open_channel, parse_endpoint
 
 from buildgrid_bot.action import ActionRunner
 from buildgrid_bot.cache import FileCache
+from buildgrid_bot.log_streams import LogStreams
 from buildgrid_bot.sandbox import Root, Sandbox, find_sandbox
 from buildgrid_bot.session import BotSession
 from buildgrid_bot.trouble import SessionRefused
@@ -33,6 +34,8 @@ from buildgrid_bot.worker_properties import (
 )
 
 _log = logging.getLogger(__name__)
+# How long a bot that leaves, with all its actions reported, still writes what they printed at the end.
+STREAMS_SECONDS = 5.0
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 
 
@@ -42,6 +45,7 @@ class Options:
 
     endpoint: str
     cas_endpoint: str
+    logstream_endpoint: str | None
     instance: str
     properties: list[tuple[str, str]]
     worker_properties: list[tuple[str, str]]
@@ -100,6 +104,10 @@ async def _run(options: Options, sandbox: Sandbox, cache: FileCache) -> int:
     )
     channel = open_channel(options.endpoint)
     cas_channel = channel if options.cas_endpoint == options.endpoint else open_channel(options.cas_endpoint)
+    logstream_channel = log_streams = None
+    if options.logstream_endpoint is not None:
+        logstream_channel = open_channel(options.logstream_endpoint)
+        log_streams = LogStreams(logstream_channel)
     runner = ActionRunner(
         CasClient(cas_channel, options.instance),
         cache,
@@ -107,6 +115,7 @@ async def _run(options: Options, sandbox: Sandbox, cache: FileCache) -> int:
         options.cache_dir / "work",
         bot_id=options.bot_id,
         slots=options.slots,
+        log_streams=log_streams,
     )
     session = BotSession(channel, options.instance, description, options.slots, runner.run)
     conversation = asyncio.ensure_future(session.run())
@@ -125,12 +134,13 @@ async def _run(options: Options, sandbox: Sandbox, cache: FileCache) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     _log.info(
-        "bot %s for %s, %d slots, sandbox %s, root %s, properties %s",
+        "bot %s for %s, %d slots, sandbox %s, root %s, log streams %s, properties %s",
         options.bot_id,
         options.endpoint,
         options.slots,
         sandbox.name,
         sandbox.root,
+        options.logstream_endpoint or "not written",
         " ".join(f"{key}={value}" for key, value in options.properties),
     )
     try:
@@ -145,6 +155,9 @@ async def _run(options: Options, sandbox: Sandbox, cache: FileCache) -> int:
         return 128 + signal.SIGTERM
     finally:
         runner.close()
+        if log_streams is not None and logstream_channel is not None:
+            await log_streams.close(0.0 if killed else STREAMS_SECONDS)
+            await logstream_channel.close()
         await channel.close()
         if cas_channel is not channel:
             await cas_channel.close()
@@ -157,7 +170,14 @@ def _options(arguments: argparse.Namespace) -> Options:
     if not endpoint:
         raise ValueError("--endpoint is missing: give the scheduler's address, grpc://HOST:PORT")
     cas_endpoint = arguments.cas_endpoint or endpoint
-    for flag, value in (("--endpoint", endpoint), ("--cas-endpoint", cas_endpoint)):
+    logstream_endpoint = arguments.logstream_endpoint or None
+    for flag, value in (
+        ("--endpoint", endpoint),
+        ("--cas-endpoint", cas_endpoint),
+        ("--logstream-endpoint", logstream_endpoint),
+    ):
+        if value is None:
+            continue
         try:
             parse_endpoint(value)
         except ValueError as error:
@@ -181,6 +201,7 @@ def _options(arguments: argparse.Namespace) -> Options:
     return Options(
         endpoint=endpoint,
         cas_endpoint=cas_endpoint,
+        logstream_endpoint=logstream_endpoint,
         instance=arguments.instance,
         properties=properties,
         worker_properties=worker_properties,
@@ -221,6 +242,12 @@ def _parser() -> argparse.ArgumentParser:
         "--cas-endpoint",
         default=_from_environment("CAS_ENDPOINT"),
         help="the CAS, if it is not the scheduler's",
+    )
+    add(
+        "--logstream-endpoint",
+        default=_from_environment("LOGSTREAM_ENDPOINT"),
+        help="the log stream service, where the scheduler has one: output is written there while commands "
+        "run (default: it is not)",
     )
     add("--instance", default=_from_environment("INSTANCE"), help="instance name (default: the empty one)")
     add(

@@ -10,13 +10,17 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from google.protobuf.message import DecodeError
 
 from buildgrid_bot.errors import InvalidAction
-from buildgrid_bot.paths import check_node_name
+from buildgrid_bot.paths import MAX_PATH_BYTES, check_node_name
 
-# Shared subtrees let a small message describe a huge tree; beyond this it is an attack or a mistake.
-MAX_NODES = 2_000_000
+# Shared subtrees let a small message describe a huge tree; beyond this it is an attack or a mistake. With the
+# paths, which in deep trees outweigh all else, a tree takes a GB of memory at the very worst.
+MAX_NODES = 1_000_000
+MAX_BYTES_OF_PATHS = 512 << 20
+# A Directory with some 300,000 entries. Messages are read and parsed whole.
+MAX_MESSAGE_BYTES = 32 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputFile:
     """A regular file at `path`, relative to the root."""
 
@@ -27,11 +31,15 @@ class InputFile:
 
 @dataclass
 class InputTree:
-    """Everything below the root; parents come before their children in `directories`."""
+    """Everything below the root; parents come before their children in `directories`.
+
+    `longest_path` is in bytes.
+    """
 
     directories: list[str] = field(default_factory=list)
     files: list[InputFile] = field(default_factory=list)
     symlinks: list[tuple[str, str]] = field(default_factory=list)
+    longest_path: int = 0
 
 
 class SmallBlobs:
@@ -47,10 +55,18 @@ class SmallBlobs:
         self._bytes = 0
 
     async def read(self, digests: list[Digest]) -> dict[str, bytes]:
-        """Blobs by key. Raises BlobsMissing, and InvalidAction for a malformed digest."""
+        """Blobs by key.
+
+        Raises BlobsMissing, and InvalidAction for a malformed digest or one of more than MAX_MESSAGE_BYTES.
+        """
         for digest in digests:
             if problem := digest_problem(digest):
                 raise InvalidAction(f"the action names a blob with a malformed digest: {problem}")
+            if digest.size_bytes > MAX_MESSAGE_BYTES:
+                raise InvalidAction(
+                    f"the action names {digest_key(digest)} as a Directory or Command, which may have "
+                    f"{MAX_MESSAGE_BYTES} bytes at most"
+                )
         found: dict[str, bytes] = {}
         absent: list[Digest] = []
         for digest in digests:
@@ -99,6 +115,8 @@ async def read_directories(blobs: SmallBlobs, root: Digest) -> dict[str, Directo
         level = {
             key: digest for key, digest in below.items() if key not in directories and key not in missing
         }
+        if len(directories) + len(level) > MAX_NODES:
+            raise InvalidAction(f"the input tree holds more than {MAX_NODES} distinct directories")
     if missing:
         raise BlobsMissing(missing)
     return directories
@@ -107,11 +125,21 @@ async def read_directories(blobs: SmallBlobs, root: Digest) -> dict[str, Directo
 def flatten(directories: dict[str, Directory], root: Digest, max_nodes: int = MAX_NODES) -> InputTree:
     """Where each file, directory and symlink belongs.
 
-    Pure. Raises InvalidAction for names that are no names.
+    Pure. Raises InvalidAction for names that are no names, and for trees that are too large or too deep: that
+    is found out before they are unfolded.
     """
-    tree = InputTree()
+    extent = _extent(directories, digest_key(root))
+    if extent.nodes > max_nodes:
+        raise InvalidAction(f"the input tree holds more than {max_nodes} files, directories and symlinks")
+    if extent.longest_path > MAX_PATH_BYTES:
+        raise InvalidAction(
+            f"an input path is {extent.longest_path} bytes long, more than the {MAX_PATH_BYTES} that a path "
+            f"may have"
+        )
+    if extent.bytes_of_paths > MAX_BYTES_OF_PATHS:
+        raise InvalidAction(f"the paths in the input tree take more than {MAX_BYTES_OF_PATHS} bytes together")
+    tree = InputTree(longest_path=extent.longest_path)
     pending = [("", digest_key(root))]
-    nodes = 0
     while pending:
         path, key = pending.pop()
         directory = directories[key]
@@ -122,9 +150,6 @@ def flatten(directories: dict[str, Directory], root: Digest, max_nodes: int = MA
             if name in names:
                 raise InvalidAction(f"input directory {path or '.'!r} holds {name!r} twice")
             names.add(name)
-        nodes += len(names)
-        if nodes > max_nodes:
-            raise InvalidAction(f"the input tree holds more than {max_nodes} files")
         for file in directory.files:
             if problem := digest_problem(file.digest):
                 raise InvalidAction(f"input file {prefix}{file.name!r} has a malformed digest: {problem}")
@@ -132,11 +157,55 @@ def flatten(directories: dict[str, Directory], root: Digest, max_nodes: int = MA
         for link in directory.symlinks:
             if not link.target or "\0" in link.target:
                 raise InvalidAction(f"input symlink {prefix}{link.name!r} has no usable target")
+            if len(link.target.encode()) > MAX_PATH_BYTES:
+                raise InvalidAction(
+                    f"the target of input symlink {prefix}{link.name!r} is longer than {MAX_PATH_BYTES} bytes"
+                )
             tree.symlinks.append((prefix + link.name, link.target))
         for child in directory.directories:
             tree.directories.append(prefix + child.name)
             pending.append((prefix + child.name, digest_key(child.digest)))
     return tree
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """What a directory is when unfolded: all that is below it, paths relative to it, sizes in bytes."""
+
+    nodes: int
+    longest_path: int
+    bytes_of_paths: int
+
+
+def _extent(directories: dict[str, Directory], root: str) -> _Extent:
+    """In time that is linear in the messages, however often they are shared and however deep they are."""
+    known: dict[str, _Extent] = {}
+    pending = [root]
+    while pending:
+        key = pending[-1]
+        children = [digest_key(node.digest) for node in directories[key].directories]
+        if unknown := {child for child in children if child not in known}:
+            pending += unknown
+            continue
+        pending.pop()
+        if key not in known:
+            known[key] = _extent_of(directories[key], [known[child] for child in children])
+    return known[root]
+
+
+def _extent_of(directory: Directory, below: list[_Extent]) -> _Extent:
+    nodes = longest = total = 0
+    names = [*(node.name for node in directory.files), *(node.name for node in directory.symlinks)]
+    for length in (len(name.encode()) for name in names):
+        nodes += 1
+        longest = max(longest, length)
+        total += length
+    for child, extent in zip(directory.directories, below, strict=True):
+        length = len(child.name.encode())
+        nodes += 1 + extent.nodes
+        longest = max(longest, length + (1 + extent.longest_path if extent.nodes else 0))
+        total += length + extent.bytes_of_paths + extent.nodes * (length + 1)
+    return _Extent(nodes, longest, total)
 
 
 def _names(directory: Directory) -> list[str]:

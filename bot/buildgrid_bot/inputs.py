@@ -1,6 +1,8 @@
 """From the CAS into an action's directory: fetch what the cache lacks, then put everything in its place."""
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from buildgrid_bot.cache import FileCache, Placement
 from buildgrid_bot.errors import InvalidAction
 from buildgrid_bot.input_tree import InputFile, InputTree
-from buildgrid_bot.paths import follow, inside
+from buildgrid_bot.paths import MAX_PATH_BYTES, follow, inside
 from buildgrid_bot.threads import in_thread
 
 
@@ -113,8 +115,15 @@ async def stage(
     are, and its absolute symlinks start at the root. Hard links are added to `linked` as they are made, so
     that the caller can release them whatever happens.
 
-    Raises BlobsMissing, and InvalidAction where a directory to be made lies beyond a symlink out of the root.
+    Raises BlobsMissing, and InvalidAction where a directory to be made lies beyond a symlink out of the root,
+    or a path is too long.
     """
+    room = MAX_PATH_BYTES - len(os.fsencode(root)) - 1
+    if tree.longest_path > room:
+        raise InvalidAction(
+            f"an input path is {tree.longest_path} bytes long; this bot has room for {room}, since its own "
+            f"directory for actions is a part of each path"
+        )
     await fetcher.ensure(tree.files)
     await in_thread(_make_directories, tree, root)
     left = tree.files
@@ -156,17 +165,25 @@ def _finish(tree: InputTree, root: Path, extra_directories: list[str], chroot: b
 def make_directory(root: Path, path: str) -> None:
     """`path` below `root` with its parents.
 
-    Raises InvalidAction where a symlink leads out, or a file is in the way.
+    Raises InvalidAction where a symlink leads out, a file is in the way, or the path is too long.
     """
     so_far = ""
     for part in path.split("/") if path else ():
         so_far = f"{so_far}/{part}" if so_far else part
-        real = inside(root, so_far + "/.")
-        if real is None:
-            raise InvalidAction(f"directory {path!r} lies outside of the input root: {so_far!r} is a symlink")
-        try:
-            (root / so_far).mkdir(exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
+        place = f"{root}/{so_far}"  # not a Path, which is slow where there are a thousand parts
+        # What is above was looked at before.
+        if os.path.islink(place) and inside(root, so_far + "/.") is None:  # noqa: PTH114
             raise InvalidAction(
-                f"directory {path!r} cannot be made: an input {so_far!r} is in the way"
-            ) from error
+                f"directory {path!r} lies outside of the input root or nowhere: {so_far!r} is a symlink"
+            )
+        try:
+            os.mkdir(place)  # noqa: PTH102
+        except FileExistsError as error:
+            if not os.path.isdir(place):  # noqa: PTH112
+                raise InvalidAction(
+                    f"directory {path!r} cannot be made: an input {so_far!r} is in the way"
+                ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+                raise
+            raise InvalidAction(f"directory {path[:200]!r} cannot be made: {error.strerror}") from error

@@ -1,5 +1,6 @@
 """What a command left: output files, directories as Trees, symlinks, standard output and error."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -19,8 +20,10 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 )
 
 from buildgrid_bot.errors import InvalidAction
-from buildgrid_bot.paths import inside, resolve
+from buildgrid_bot.paths import MAX_PATH_BYTES, inside, resolve
 
+# A disk with less is one on which writes fail, or did a moment ago.
+_ROOM_BYTES = 64 << 10
 # Up to here standard output and error travel within the result: one blob less to store and to fetch.
 INLINE_BYTES = 32 << 10
 
@@ -64,8 +67,10 @@ def collect(root: Path, command: Command, stdout: Path, stderr: Path, *, chroot:
 
     `chroot`: the root was the command's `/`, and so is where its absolute symlinks start.
     The command's processes are gone. Sockets, pipes and devices are left out. Raises InvalidAction for names
-    that are not UTF-8, which the protocol cannot carry.
+    that are not UTF-8, which the protocol cannot carry, and paths that are too long; OSError (ENOSPC) when
+    the disk is full: whatever the command wrote last may be cut off, and whether it noticed is not known.
     """
+    _check_room(root)
     collected = Collected()
     for output in declared_outputs(command):
         where = inside(root, output.root_path, chroot=chroot)
@@ -90,7 +95,12 @@ def _collect_output(
     where: Path,
     directory_format: Command.OutputDirectoryFormat.ValueType,
 ) -> None:
-    status = where.lstat()
+    try:
+        status = where.lstat()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return  # nothing can be there
     result = collected.result
     if stat.S_ISLNK(status.st_mode):
         link = OutputSymlink(path=output.path, target=_utf8(os.readlink(where), output.path))  # noqa: PTH115
@@ -121,23 +131,29 @@ def read_tree(collected: Collected, where: Path) -> tuple[Tree, list[Directory]]
     Same contents, same bytes: entries are sorted by name, directories by the first path that leads to them.
     """
     finished: dict[str, Directory] = {}
-
-    def visit(directory: Path) -> Digest:
-        node = Directory()
-        for name, path, status in _entries(directory):
+    # Not a recursion: a command may nest directories deeper than Python can call.
+    open_ = [_OpenDirectory("", _entries(where))]
+    while True:
+        current = open_[-1]
+        node = current.node
+        for name, path, status in current.entries:
             if stat.S_ISLNK(status.st_mode):
                 # Path.readlink would tidy the target up.
                 node.symlinks.add(name=name, target=_utf8(os.readlink(path), str(path)))  # noqa: PTH115
             elif stat.S_ISDIR(status.st_mode):
-                node.directories.add(name=name, digest=visit(path))
+                open_.append(_OpenDirectory(name, _entries(path)))
+                break
             elif stat.S_ISREG(status.st_mode):
                 digest = _add_file(collected, path, status.st_mode)
                 node.files.add(name=name, digest=digest, is_executable=bool(status.st_mode & 0o111))
-        digest = digest_of_message(node)
-        finished.setdefault(digest_key(digest), node)
-        return digest
-
-    root_digest = visit(where)
+        else:
+            digest = digest_of_message(node)
+            finished.setdefault(digest_key(digest), node)
+            open_.pop()
+            if not open_:
+                root_digest = digest
+                break
+            open_[-1].node.directories.add(name=current.name, digest=digest)
     # Children finish before their parents, and a directory that is met again is not finished again: backwards
     # this is the topological order that OutputDirectory.is_topologically_sorted asks for.
     ordered = list(reversed(finished.values()))
@@ -145,9 +161,22 @@ def read_tree(collected: Collected, where: Path) -> tuple[Tree, list[Directory]]
     return tree, ordered
 
 
+@dataclass
+class _OpenDirectory:
+    """One whose entries are being read."""
+
+    name: str
+    entries: Iterator[tuple[str, Path, os.stat_result]]
+    node: Directory = field(default_factory=Directory)
+
+
 def _entries(directory: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
     _make_readable(directory, directory.lstat().st_mode, 0o500)
     for path in sorted(directory.iterdir(), key=os.fsencode):
+        if len(os.fsencode(path)) > MAX_PATH_BYTES:
+            raise InvalidAction(
+                f"an output directory is nested too deeply: a path in it has more than {MAX_PATH_BYTES} bytes"
+            )
         yield _utf8(path.name, str(directory)), path, path.lstat()
 
 
@@ -170,6 +199,15 @@ def _stream(collected: Collected, path: Path) -> tuple[bytes, Digest | None]:
     if size <= INLINE_BYTES:
         return path.read_bytes(), None
     return b"", _add_file(collected, path, 0o600)
+
+
+def _check_room(root: Path) -> None:
+    disk = os.statvfs(root)
+    blocks = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    # A file system without a fixed number of blocks, or of files, says so with a zero.
+    if (disk.f_blocks and blocks * disk.f_frsize < _ROOM_BYTES) or (disk.f_files and not disk.f_ffree):
+        what = "the disk was full when the command ended, its outputs may be cut off"
+        raise OSError(errno.ENOSPC, what, str(root))
 
 
 def _make_readable(path: Path, mode: int, needed: int) -> None:

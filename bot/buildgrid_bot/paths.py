@@ -7,6 +7,9 @@ from buildgrid_bot.errors import InvalidAction
 
 # As Linux has it, path_resolution(7).
 MAX_SYMLINKS = 40
+# Bytes of a path and of a name in it; Linux counts a NUL at the end of a path, too (limits.h).
+MAX_PATH_BYTES = 4095
+MAX_NAME_BYTES = 255
 
 
 def resolve(working_directory: str, path: str, what: str) -> str:
@@ -35,6 +38,10 @@ def check_node_name(name: str, directory: str) -> None:
     """Raises InvalidAction unless `name` may be an entry of a Directory (one path segment, no tricks)."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise InvalidAction(f"{name!r} in input directory {directory or '.'!r} is not a file name")
+    if len(name) * 4 > MAX_NAME_BYTES and len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidAction(
+            f"{name[:50]!r}... in input directory {directory or '.'!r} is longer than {MAX_NAME_BYTES} bytes"
+        )
 
 
 def follow(root: Path, path: str) -> str:
@@ -42,6 +49,7 @@ def follow(root: Path, path: str) -> str:
 
     '' is the root. What is not there is taken as it is named. Raises InvalidAction for symlinks in a circle.
     """
+    base = "" if root == Path("/") else str(root)
     so_far: list[str] = []
     left = path.split("/")[::-1]
     links = 0
@@ -53,7 +61,8 @@ def follow(root: Path, path: str) -> str:
             so_far = so_far[:-1]
             continue
         try:
-            target = os.readlink(root.joinpath(*so_far, part))  # noqa: PTH115 - Path.readlink tidies up
+            # Not a Path, which tidies targets up, and is slow where there are a thousand parts.
+            target = os.readlink("/".join((base, *so_far, part)))  # noqa: PTH115
         except OSError:  # no symlink, or nothing at all
             so_far.append(part)
             continue
@@ -81,7 +90,11 @@ def inside(root: Path, path: str, *, chroot: bool = False) -> Path | None:
             return None
     real_root = os.path.realpath(root)
     head, _, tail = path.rpartition("/")
-    parent = os.path.realpath(os.path.join(real_root, head))  # noqa: PTH118 - Path.resolve raises on loops
+    try:
+        # Not realpath, which recurses once for each symlink on the way.
+        parent = "/" + follow(Path("/"), f"{real_root}/{head}")
+    except InvalidAction:  # symlinks in a circle: nothing can be there
+        return None
     if parent != real_root and not parent.startswith(real_root + os.sep):
         return None
     return Path(parent, tail) if tail else Path(parent)

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 import grpc
 from buildgrid_client.retries import backoff
@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status
 from buildgrid_bot.action import Outcome
 from buildgrid_bot.pacing import AT_ONCE, HEARTBEAT, heartbeat_within, patience, pause_after_answer
 from buildgrid_bot.session_state import HeldLeases, Orders, Report
+from buildgrid_bot.stream_names import StreamNames, names_of_leases
 from buildgrid_bot.trouble import REFUSED_FOR, SessionRefused, Trouble
 
 _log = logging.getLogger(__name__)
@@ -36,11 +37,20 @@ _SESSION_GONE = frozenset(
     {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 )
 
-RunAction = Callable[[str, Action, Callable[[ExecutedActionMetadata], None]], Awaitable[Outcome]]
+RunAction = Callable[
+    [str, Action, Callable[[ExecutedActionMetadata], None], StreamNames | None], Awaitable[Outcome]
+]
+
+
+class _Answer(NamedTuple):
+    """What the server says, and what it says beside it."""
+
+    session: bots_pb2.BotSession
+    trailers: tuple[tuple[str, str | bytes], ...]
 
 
 class BotSession:
-    """Keeps a session open, and runs what it is handed with `run_action(lease_id, action, running)`.
+    """Keeps a session open, and runs what it is handed with `run_action(lease_id, action, running, streams)`.
 
     `description` carries bot_id, worker and version. `run` returns after `terminate`, once everything that
     was started has ended and been reported. It raises SessionRefused when the server has refused to open a
@@ -67,6 +77,7 @@ class BotSession:
         self._heartbeat = heartbeat
         self._held = HeldLeases(slots)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._streams: dict[str, StreamNames] = {}
         self._handed_back: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self._status: bots_pb2.BotStatus.ValueType = bots_pb2.OK
@@ -99,7 +110,7 @@ class BotSession:
                 report, answer = await self._open()
                 if answer is None:
                     return
-                self._name = answer.name
+                self._name = answer.session.name
                 _log.info("session %s is open", self._name)
                 opened = time.monotonic()
                 if await self._converse(report, answer):
@@ -115,7 +126,7 @@ class BotSession:
     def _leaving(self) -> bool:
         return self._status == bots_pb2.BOT_TERMINATING
 
-    async def _open(self) -> tuple[Report, bots_pb2.BotSession | None]:
+    async def _open(self) -> tuple[Report, _Answer | None]:
         """A new session; None when the bot is to leave before there is one."""
         attempt = 0
         while not self._leaving:
@@ -136,12 +147,12 @@ class BotSession:
                 return report, answer
         return self._held.report(self._status), None
 
-    async def _converse(self, report: Report, answer: bots_pb2.BotSession) -> bool:
+    async def _converse(self, report: Report, answer: _Answer) -> bool:
         """Updates until the bot may leave (True) or the session is gone (False)."""
         empty_answers = interrupted = 0
         unheard_since: float | None = None
-        heartbeat = self._heartbeat_after(answer)
-        orders = self._take_in(report, answer.leases)
+        heartbeat = self._heartbeat_after(answer.session)
+        orders = self._take_in(report, answer)
         while True:
             pause = pause_after_answer(
                 full=self._held.full,
@@ -173,8 +184,8 @@ class BotSession:
             self._recovered()
             unheard_since = None
             interrupted = 0
-            heartbeat = self._heartbeat_after(update)
-            orders = self._take_in(report, update.leases)
+            heartbeat = self._heartbeat_after(update.session)
+            orders = self._take_in(report, update)
             quick = time.monotonic() - began < AT_ONCE
             empty_answers = empty_answers + 1 if quick and not orders.start and not orders.stop else 0
             if self._leaving and report.status == self._status and not self._held.count:
@@ -185,7 +196,7 @@ class BotSession:
             return self._heartbeat
         return heartbeat_within(answer.expire_time.seconds - time.time(), self._heartbeat)
 
-    async def _update(self, report: Report, patience_seconds: float) -> bots_pb2.BotSession | None:
+    async def _update(self, report: Report, patience_seconds: float) -> _Answer | None:
         request = bots_pb2.UpdateBotSessionRequest(
             name=self._name, bot_session=self._as_message(self._name, report)
         )
@@ -194,12 +205,12 @@ class BotSession:
 
     async def _interruptible(
         self,
-        call: Awaitable[bots_pb2.BotSession],
+        call: grpc.aio.UnaryUnaryCall[Any, bots_pb2.BotSession],
         report: Report,
         *,
         patience_seconds: float = 0.0,
         only_leaving: bool = False,
-    ) -> bots_pb2.BotSession | None:
+    ) -> _Answer | None:
         """The answer; None when there was news, and the call was cancelled to make room for it."""
         began = time.monotonic()
         answer = asyncio.ensure_future(_answer(call))
@@ -220,7 +231,7 @@ class BotSession:
                 answer.cancel()  # and with it the call
                 await asyncio.wait([answer])
 
-    async def _first_of(self, answer: asyncio.Future[bots_pb2.BotSession], timeout: float | None) -> None:
+    async def _first_of(self, answer: asyncio.Future[_Answer], timeout: float | None) -> None:
         news = asyncio.ensure_future(self._news.wait())
         both: list[asyncio.Future[Any]] = [answer, news]
         try:
@@ -270,20 +281,24 @@ class BotSession:
         message.leases.extend(report.leases)
         return message
 
-    def _take_in(self, report: Report, leases: Iterable[bots_pb2.Lease]) -> Orders:
+    def _take_in(self, report: Report, answer: _Answer) -> Orders:
         # What an answer brings to a bot that made up its mind meanwhile is handed back with the next report.
         take_new = not self._leaving or report.status == self._status
-        orders = self._held.answered(report, leases, time.monotonic(), take_new=take_new)
+        orders = self._held.answered(report, answer.session.leases, time.monotonic(), take_new=take_new)
         for lease_id in orders.stop:
             if task := self._tasks.get(lease_id):
                 _log.info("lease %s is not wanted any more", lease_id)
                 task.cancel()
+        streams: dict[str, StreamNames] = {}
+        if orders.start:
+            streams = names_of_leases(orders.start, answer.trailers, self._streams.values())
+            self._streams |= streams
         for lease in orders.start:
-            task = asyncio.create_task(self._work(lease), name=f"lease {lease.id}")
+            task = asyncio.create_task(self._work(lease, streams.get(lease.id)), name=f"lease {lease.id}")
             self._tasks[lease.id] = task
         return orders
 
-    async def _work(self, lease: bots_pb2.Lease) -> None:
+    async def _work(self, lease: bots_pb2.Lease, streams: StreamNames | None) -> None:
         def running(metadata: ExecutedActionMetadata) -> None:
             self._held.started(lease.id, metadata)
             self._news.set()
@@ -291,7 +306,7 @@ class BotSession:
         action = Action()
         try:
             if lease.payload.Unpack(action):
-                outcome = await self._run_action(lease.id, action, running)
+                outcome = await self._run_action(lease.id, action, running, streams)
             else:
                 outcome = Outcome(
                     Status(code=3, message=f"the lease carries {lease.payload.type_url!r}, not an Action")
@@ -301,6 +316,7 @@ class BotSession:
         if self._tasks.get(lease.id) is asyncio.current_task():  # not handed back
             self._held.finished(lease.id, outcome.status, outcome.result)
             del self._tasks[lease.id]
+            self._streams.pop(lease.id, None)
             self._news.set()
 
     async def _stop_all(self) -> None:
@@ -310,9 +326,11 @@ class BotSession:
         if tasks:
             await asyncio.wait(tasks)
         self._tasks.clear()
+        self._streams.clear()
         self._handed_back.clear()
         self._held.forget_all()
 
 
-async def _answer(call: Awaitable[bots_pb2.BotSession]) -> bots_pb2.BotSession:
-    return await call
+async def _answer(call: grpc.aio.UnaryUnaryCall[Any, bots_pb2.BotSession]) -> _Answer:
+    session = await call
+    return _Answer(session, tuple(await call.trailing_metadata() or ()))

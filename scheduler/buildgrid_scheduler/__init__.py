@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from buildgrid_scheduler.core.errors import (
         Cancelled,
         DataLoss,
+        DeadlineExceeded,
         FailedPrecondition,
         InvalidArgument,
         MissingBlobs,
@@ -47,6 +48,7 @@ _HOMES = {
     "core.errors": (
         "Cancelled",
         "DataLoss",
+        "DeadlineExceeded",
         "FailedPrecondition",
         "InvalidArgument",
         "MissingBlobs",
@@ -85,6 +87,7 @@ __all__ = [
     "Cancelled",
     "ClientIdentityEntry",
     "DataLoss",
+    "DeadlineExceeded",
     "DynamicPropertySet",
     "FailedPrecondition",
     "InvalidArgument",

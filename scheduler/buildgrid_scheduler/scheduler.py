@@ -11,6 +11,7 @@ import grpc
 from buildgrid_scheduler.assets.client import AssetClient
 from buildgrid_scheduler.core.attempts import RETRYABLE_STATUS_CODES, AttemptLimits
 from buildgrid_scheduler.core.clock import Clock, utc_now
+from buildgrid_scheduler.core.completed_job import CompletedJob
 from buildgrid_scheduler.core.completion import CompletionPolicy
 from buildgrid_scheduler.core.job_streams import JobStreams
 from buildgrid_scheduler.core.metering import MeteringThrottleAction
@@ -33,7 +34,12 @@ from buildgrid_scheduler.storage.action_cache_writer import ActionCacheWriter
 from buildgrid_scheduler.store.action_cache import PostgresActionCache
 from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.shared_rows import ClientIdentities
-from buildgrid_scheduler.timers.options import ABANDONED_AFTER, AgedJobHandlerOptions, TimerSettings
+from buildgrid_scheduler.timers.options import (
+    ABANDONED_AFTER,
+    UNSTARTED_AFTER,
+    AgedJobHandlerOptions,
+    TimerSettings,
+)
 from buildgrid_scheduler.timers.timers import Timers
 
 if TYPE_CHECKING:  # of a package that is optional
@@ -82,6 +88,7 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
         execution_timer_interval: float = 60.0,
         session_expiry_timer_interval: float = 10.0,
         execution_timeout_grace: float = 60.0,
+        lease_start_timeout: timedelta | None = UNSTARTED_AFTER,
         abandoned_operation_timeout: timedelta | None = ABANDONED_AFTER,
         cache_failed_actions: bool = False,
         avoid_class_for: timedelta = timedelta(seconds=60),
@@ -125,7 +132,7 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
         self._cache_writer = None
         if action_cache is not None and not own_cache:
             self._cache_writer = ActionCacheWriter(action_cache)
-            self.engine.after_completion = self._store_results
+            self.engine.completions.listen(self._store_results)
         self.integrations = build_integrations(
             storage,
             sql_provider,
@@ -143,7 +150,7 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
             action_result_retention_hours=action_result_retention_hours,
             clock=clock,
         )
-        self.engine.on_completion = self.integrations.jobs_completed
+        self.engine.completions.listen(self.integrations.jobs_completed)
         self.job_metrics = JobMetrics(
             sql_ro_provider or sql_provider, interval=metrics_publish_interval, clock=clock
         )
@@ -152,7 +159,7 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
         self._read_provider = sql_ro_provider or sql_provider
         self._listener = Listener(
             sql_notifier_provider or sql_provider,
-            self.engine,
+            self.engine.news,
             interval=job_assignment_interval,
             listen=poll_interval > 0,
         )
@@ -161,6 +168,7 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
             execution_interval=execution_timer_interval,
             max_execution_timeout=self.max_execution_timeout or None,
             execution_grace=timedelta(seconds=execution_timeout_grace),
+            lease_start_timeout=lease_start_timeout,
             queue_timeout=queue_timeout_options,
             pruning=pruning_options,
             abandoned_operation_timeout=abandoned_operation_timeout,
@@ -187,15 +195,16 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
             self.timers.start()
 
     def stop(self) -> None:
-        """The last `stop` ends it: what was submitted is finished first."""
+        """The last `stop` ends it: what was submitted is finished first, unless the database is away."""
         with self._lock:
             self._users -= 1
             if self._users > 0:
                 return
+            self.engine.hurry()
             self.timers.stop()
             self._listener.stop()
-            self.integrations.stop()
             self.engine.stop()
+            self.integrations.stop()  # after the engine: it has just been told of the last jobs
             if self._cache_writer is not None:
                 self._cache_writer.stop()
             if self.action_cache is not None:
@@ -216,11 +225,11 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
         """Whether this replica has reached the database and hears the others."""
         return self._listener.heard_once.is_set()
 
-    def _store_results(self, results: Sequence[tuple[str, str, bytes]]) -> None:
-        """Completed results go to a cache that is not in our database, on a thread of its own."""
-        if self._cache_writer is not None:
-            for instance, key, result in results:
-                self._cache_writer.submit(instance, key, result)
+    def _store_results(self, jobs: Sequence[CompletedJob]) -> None:
+        """Results go to a cache that is not in our database, on a thread of its own."""
+        for job in jobs:
+            if self._cache_writer is not None and job.cache_entry is not None:
+                self._cache_writer.submit(job.instance, job.action_digest, job.cache_entry)
 
     def _store_streams(self, instance: str, session: str, job: str, streams: JobStreams) -> bool:
         return self._call(store_streams(instance, session, job, streams))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from buildgrid_scheduler.config.section import RELOADABLE, FieldError, Section
+from buildgrid_scheduler.config.section import RELOADABLE_ALONE, FieldError, Section
 from buildgrid_scheduler.config.values import Duration, HttpUrl
 
 IssuerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -173,8 +173,8 @@ class AuthConfig(Section):
     """issuers of tokens"""
     mtls: MtlsConfig | None = None
     """`{}`: identities from client certificates"""
-    policy: tuple[RuleConfig, ...] = Field(default=(), json_schema_extra=RELOADABLE)
-    """who may do what, where"""
+    policy: tuple[RuleConfig, ...] = Field(default=(), json_schema_extra=RELOADABLE_ALONE)
+    """who may do what, where; a new one waits for the next start when `jwt` or `mtls` change with it"""
 
     @property
     def enabled(self) -> bool:

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from buildgrid_scheduler.config.fields import is_reloadable
+from buildgrid_scheduler.config.fields import is_marked, is_reloadable
+from buildgrid_scheduler.config.section import RELOADABLE_ALONE
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -21,12 +22,13 @@ class Changes:
 def changes(old: BaseModel, new: BaseModel, path: str = "") -> Changes:
     """From the configuration in force to another."""
     found = Changes()
-    for name, spec in type(old).model_fields.items():
+    taken_up = _taken_up(old, new)
+    for name in type(old).model_fields:
         before, after = getattr(old, name), getattr(new, name)
         inner = f"{path}.{name}" if path else name
         if before == after:
             continue
-        if is_reloadable(spec):
+        if name in taken_up:
             found.reloadable.append(inner)
         elif _same_section(before, after):
             below = changes(before, after, inner)
@@ -40,13 +42,27 @@ def changes(old: BaseModel, new: BaseModel, path: str = "") -> Changes:
 def in_force(old: M, new: M) -> M:
     """What a running server makes of a new configuration: its reloadable fields, the others as ever."""
     values: dict[str, Any] = {}
-    for name, spec in type(old).model_fields.items():
+    taken_up = _taken_up(old, new)
+    for name in type(old).model_fields:
         before, after = getattr(old, name), getattr(new, name)
-        if is_reloadable(spec):
+        if name in taken_up:
             values[name] = after
         elif _same_section(before, after):
             values[name] = in_force(before, after)
     return old.model_copy(update=values)
+
+
+def _taken_up(old: BaseModel, new: BaseModel) -> frozenset[str]:
+    """The fields of a section whose new values a running server takes up, as wholes."""
+    fields = type(old).model_fields
+    waits = any(
+        not is_reloadable(spec) and getattr(old, name) != getattr(new, name) for name, spec in fields.items()
+    )
+    return frozenset(
+        name
+        for name, spec in fields.items()
+        if is_reloadable(spec) and not (waits and is_marked(spec, RELOADABLE_ALONE))
+    )
 
 
 def _same_section(before: Any, after: Any) -> bool:

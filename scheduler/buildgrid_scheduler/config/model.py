@@ -46,8 +46,12 @@ class DatabaseConfig(Section):
     """a file with the password alone, read for each new connection; it takes the place of the URL's"""
     read_url: PostgresUrl | None = Field(default=None, json_schema_extra=SECRET)
     """where lists and numbers are read, for example a replica of the database; unset: as url"""
+    read_url_file: Path | None = None
+    """a file with read_url, read for each new connection"""
     notify_url: PostgresUrl | None = Field(default=None, json_schema_extra=SECRET)
     """where LISTEN works, for a url that leads through a pooler; unset: as url"""
+    notify_url_file: Path | None = None
+    """a file with notify_url, read for each new connection"""
     pool_size: int = Field(default=5, ge=1, le=100)
     """connections for what is rare; the hot path has three of its own, and listening one"""
     migrate: bool = True
@@ -55,8 +59,9 @@ class DatabaseConfig(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DatabaseConfig":
-        if self.url is not None and self.url_file is not None:
-            raise FieldError("url_file", "excludes url; keep one of the two")
+        for name in ("url", "read_url", "notify_url"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
+                raise FieldError(f"{name}_file", f"excludes {name}; keep one of the two")
         return self
 
 
@@ -113,6 +118,12 @@ class GrpcConfig(Section):
     """clients are told to reconnect after about this time, so that load spreads over replicas again"""
     max_connection_age_grace: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=1))
     """calls that still run then are cut off after this"""
+    keepalive_time: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
+    """a connection on which nothing came for this long is asked whether its client still lives"""
+    keepalive_timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
+    """one that does not answer within this time is closed, and its calls end"""
+    handshake_timeout: Duration = Field(default=timedelta(seconds=20), ge=timedelta(seconds=1))
+    """new connections that have not finished TLS and begun HTTP/2 by then are closed"""
     max_message_size: ByteSize = Field(default=16 * 1024 * 1024, le=1024**3)
     """larger messages are refused, either way"""
     storage_threads: int = Field(default=8, ge=1, le=256)

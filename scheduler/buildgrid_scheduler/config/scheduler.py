@@ -29,6 +29,9 @@ class SchedulerConfig(Section):
         default=timedelta(hours=2), ge=_SECOND, json_schema_extra=RELOADABLE
     )
     """Action.timeout above this is refused"""
+    check_input_tree: bool = Field(default=False, json_schema_extra=RELOADABLE)
+    """at Execute, refuse actions whose input tree is malformed or not wholly in the CAS, and name what is
+    missing; costs reads of the CAS for each action that is not cached. Off: left to the bot that fetches"""
     bot_session_keepalive_timeout: Duration = Field(
         default=timedelta(minutes=10), ge=timedelta(seconds=5), json_schema_extra=RELOADABLE
     )
@@ -39,6 +42,11 @@ class SchedulerConfig(Section):
     """how often jobs that execute for too long are looked for; 0: never"""
     execution_timeout_grace: Duration = Field(default=timedelta(minutes=1), json_schema_extra=RELOADABLE)
     """on top of max_execution_timeout, for bots to report by themselves that Action.timeout is over"""
+    lease_start_timeout: Duration | None = Field(
+        default=timedelta(minutes=30), ge=_SECOND, json_schema_extra=RELOADABLE
+    )
+    """a lease that its bot has not started for this long, fetching the inputs included, is taken from it, and
+    the job waits again; looked for as often as jobs that execute for too long; null: never"""
     queue_timeout: AgedJobsConfig | None = Field(default=None, json_schema_extra=RELOADABLE)
     """jobs that wait for longer fail as UNAVAILABLE; null: they wait for ever"""
     pruning: AgedJobsConfig | None = Field(default=AgedJobsConfig(), json_schema_extra=RELOADABLE)

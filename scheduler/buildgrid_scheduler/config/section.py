@@ -2,12 +2,15 @@
 
 A field is documented by the string below it, which the generated reference shows. A field whose new value a
 running server takes up is marked `Field(..., json_schema_extra=RELOADABLE)`; a change of any other one
-takes effect at the next start. A field whose value must not be shown is marked with SECRET.
+takes effect at the next start. RELOADABLE_ALONE is for fields that mean something only together with the
+others of their section: when one of those has to wait for the next start, they wait with it. A field whose
+value must not be shown is marked with SECRET.
 """
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 RELOADABLE: dict[str, JsonValue] = {"reloadable": True}
+RELOADABLE_ALONE: dict[str, JsonValue] = {**RELOADABLE, "alone": True}
 SECRET: dict[str, JsonValue] = {"secret": True}
 
 

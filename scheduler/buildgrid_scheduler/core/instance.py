@@ -33,6 +33,11 @@ def qualified(instance: str, name: str) -> str:
 
 
 def split_qualified(wire_name: str) -> tuple[str, str]:
-    """The inverse of `qualified`: (instance, name). The name is what follows the last slash."""
+    """The inverse of `qualified`: (instance, name). The name is what follows the last slash.
+
+    Raises InvalidArgument for a name with a NUL, which no database could even be asked for.
+    """
+    if "\0" in wire_name:
+        raise InvalidArgument(f"name {wire_name[:200]!r} has a NUL; send names as the server tells them")
     instance, _, name = wire_name.rpartition("/")
     return instance, name

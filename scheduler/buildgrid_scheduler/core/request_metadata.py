@@ -17,9 +17,12 @@ METADATA_COLUMNS = (
 )
 """of `request_metadata`, in the order of `metadata_row`"""
 
+MAX_CHARACTERS = 500
+"""of a value that is kept: PostgreSQL refuses what takes more than 2,704 bytes in an index"""
+
 
 def metadata_row(metadata: RequestMetadata) -> tuple[str, ...]:
-    """The values of METADATA_COLUMNS."""
+    """The values of METADATA_COLUMNS, each cut at MAX_CHARACTERS."""
     raw = (
         metadata.tool_details.tool_name,
         metadata.tool_details.tool_version,
@@ -30,7 +33,8 @@ def metadata_row(metadata: RequestMetadata) -> tuple[str, ...]:
         metadata.target_id,
         metadata.configuration_id,
     )
-    fields = tuple(field.replace("\0", "") for field in raw)  # PostgreSQL's text holds no NUL
+    # PostgreSQL's text holds no NUL.
+    fields = tuple(field.replace("\0", "")[:MAX_CHARACTERS] for field in raw)
     digest = hashlib.sha1("\0".join(fields).encode(), usedforsecurity=False)
     return digest.hexdigest(), *fields
 

@@ -19,6 +19,11 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH = 256
 """Bounds how long a transaction can get; larger batches were not faster."""
+HURRIED_PATIENCE = 2.0
+"""Seconds for which items are retried while the database is away once the end is near."""
+
+
+_LOOK_AGAIN = 0.1  # seconds
 
 
 class Item(Protocol):
@@ -52,7 +57,8 @@ class Batcher(Generic[I]):
 
     `run(batch, delivery)` does a batch whole or not at all, and hands results to `delivery`. When it raises
     DatabaseBusyError the batch is run again, until items are older than `patience` seconds: those get
-    Unavailable. When it raises anything else, the items are run one by one, so that only the caller whose
+    Unavailable. Once the end is near, a database that is away is no longer waited for: see `hurry`. When it
+    raises anything else, the items are run one by one, so that only the caller whose
     item is at fault gets the error.
     """
 
@@ -64,8 +70,12 @@ class Batcher(Generic[I]):
         patience: float = 10.0,
         largest: int = MAX_BATCH,
         exclusive: Callable[[I], object | None] = lambda _: None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """`exclusive(item)`: two items with the same key other than None never share a batch."""
+        """`exclusive(item)`: two items with the same key other than None never share a batch.
+
+        `at_end` is the last thing that the thread does.
+        """
         self.counts = BatchCounts()
         self.observe: Callable[[int, float], None] | None = None
         """told of each batch: how many items, and how many seconds it took"""
@@ -73,22 +83,47 @@ class Batcher(Generic[I]):
         self._patience = patience
         self._largest = largest
         self._exclusive = exclusive
+        self._at_end = at_end
         self._items: deque[I] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._hurried = threading.Event()
+        self._give_up_at = float("inf")
+        """monotonic: from then on nothing is retried for a database that is away"""
+        self._away = False
+        """the last attempt did not reach the database"""
+        self._reached = False
+        """an earlier one did"""
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    def hurry(self) -> None:
+        """The end is near: from now on, a database that is away is waited for HURRIED_PATIENCE at most.
+
+        One that is there is not hurried: what was submitted is done.
+        """
+        if not self._hurried.is_set():
+            self._give_up_at = time.monotonic() + HURRIED_PATIENCE
+            self._hurried.set()
+
     def stop(self) -> None:
-        """Run what has been submitted, then end. Later submissions are refused as Unavailable."""
+        """Run what has been submitted, then end. Later submissions are refused as Unavailable.
+
+        A thread that is trying to reach a database that is away is left to itself when its time is up; it
+        answers its callers and ends when the attempt has failed.
+        """
+        self.hurry()
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(_LOOK_AGAIN)
+            trying = self._away or not self._reached
+            if trying and time.monotonic() > self._give_up_at + _LOOK_AGAIN:
+                break
 
     @property
     def alive(self) -> bool:
@@ -126,29 +161,40 @@ class Batcher(Generic[I]):
             return batch
 
     def _loop(self) -> None:
-        while batch := self._take():
-            began = time.monotonic()
-            delivery = Delivery()
-            self._persist(batch, delivery)
-            delivery.flush()
-            seconds = time.monotonic() - began
-            self.counts.batches += 1
-            self.counts.items += len(batch)
-            self.counts.seconds += seconds
-            if self.observe is not None:
-                self.observe(len(batch), seconds)
+        try:
+            while batch := self._take():
+                self._do(batch)
+        finally:
+            self._at_end()
+
+    def _do(self, batch: list[I]) -> None:
+        began = time.monotonic()
+        delivery = Delivery()
+        self._persist(batch, delivery)
+        delivery.flush()
+        seconds = time.monotonic() - began
+        self.counts.batches += 1
+        self.counts.items += len(batch)
+        self.counts.seconds += seconds
+        if self.observe is not None:
+            self.observe(len(batch), seconds)
 
     def _persist(self, batch: list[I], delivery: Delivery) -> None:
         while batch:
             try:
+                if self._given_up():  # each attempt may take long to fail
+                    raise DatabaseBusyError("the database cannot be reached", 0.0, unknown=True)
                 self._run(batch, delivery)
+                self._away, self._reached = False, True
                 return
             except DatabaseBusyError as error:
+                self._away = error.unknown
                 batch = self._give_up_on_old(batch, delivery, error)
                 delivery.flush()
                 if batch:
-                    time.sleep(error.backoff)
+                    self._pause(error.backoff)
             except SchedulerError as error:
+                self._away, self._reached = False, True
                 if len(batch) == 1:
                     delivery.settle(batch[0].ticket, error)
                     return
@@ -166,8 +212,18 @@ class Batcher(Generic[I]):
         for item in batch:
             self._persist([item], delivery)
 
+    def _pause(self, seconds: float) -> None:
+        """Until the next attempt; when the end comes near meanwhile, that is at once."""
+        if self._hurried.is_set():
+            time.sleep(min(seconds, _LOOK_AGAIN))
+        else:
+            self._hurried.wait(seconds)
+
+    def _given_up(self) -> bool:
+        return self._away and time.monotonic() > self._give_up_at
+
     def _give_up_on_old(self, batch: list[I], delivery: Delivery, error: DatabaseBusyError) -> list[I]:
-        limit = time.monotonic() - self._patience
+        limit = time.monotonic() - (0.0 if self._given_up() else self._patience)
         young = [item for item in batch if item.submitted > limit]
         for item in batch:
             if item.submitted <= limit:

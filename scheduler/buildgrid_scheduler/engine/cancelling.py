@@ -6,6 +6,7 @@ from datetime import datetime
 
 from google.rpc import code_pb2
 
+from buildgrid_scheduler.core.completed_job import CompletedJob
 from buildgrid_scheduler.core.job_state import JobState, Stage, cancelled_response
 from buildgrid_scheduler.core.lease_transition import LeaseState
 from buildgrid_scheduler.engine.items import Effects
@@ -17,6 +18,7 @@ WHERE NOT EXISTS (SELECT 1 FROM operations o WHERE o.job_name = t.job AND NOT o.
 """
 _CANCEL_JOBS = """
 UPDATE jobs SET cancelled = true, completed_at = %s, status_code = %s, response = %s WHERE name = ANY(%s)
+RETURNING name, property_label
 """
 _LEAVE_QUEUE = "DELETE FROM queue WHERE job_name = ANY(%s)"
 _CANCEL_LEASES = "UPDATE leases SET state = %s WHERE job_name = ANY(%s) RETURNING session_name"
@@ -48,7 +50,7 @@ def cancel_unwanted(db: Statements, held: Iterable[HeldJob], now: datetime, effe
         return
     names = [job.name for job in unwanted]
     response = cancelled_response()
-    db.execute(_CANCEL_JOBS, (now, code_pb2.CANCELLED, response, names))
+    cancelled = db.execute(_CANCEL_JOBS, (now, code_pb2.CANCELLED, response, names))
     db.execute(_LEAVE_QUEUE, (names,))
     leases = db.execute(_CANCEL_LEASES, (int(LeaseState.CANCELLED), names))
     db.execute(
@@ -56,5 +58,18 @@ def cancel_unwanted(db: Statements, held: Iterable[HeldJob], now: datetime, effe
         ([job.instance for job in unwanted], [job.action_digest for job in unwanted], names),
     )
     effects.sessions.update(session for (session,) in leases.fetchall())
+    labels: dict[str, str] = dict(cancelled.fetchall())
     for job in unwanted:
         effects.states[job.name] = JobState(Stage.COMPLETED, job.action_digest, response)
+        effects.completed.append(
+            CompletedJob(
+                job.name,
+                job.instance,
+                job.action_digest,
+                labels[job.name],
+                response,
+                code_pb2.CANCELLED,
+                now,
+                cancelled=True,
+            )
+        )

@@ -5,23 +5,20 @@ what is rare, the reader what is only read. Both doors, coroutines and threads, 
 """
 
 import asyncio
-import logging
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from buildgrid_scheduler.assigner.waiting import Arrival, WaitingBots
+from buildgrid_scheduler.assigner.waiting import WaitingBots
 from buildgrid_scheduler.core.clock import Clock, utc_now
-from buildgrid_scheduler.core.completed_job import CompletedJob
 from buildgrid_scheduler.core.completion import CompletionPolicy
 from buildgrid_scheduler.core.requirements import Offer, pairs
 from buildgrid_scheduler.engine.batcher import BatchCounts, Batcher
-from buildgrid_scheduler.engine.enqueueing import EnqueueBatch
-from buildgrid_scheduler.engine.events import log_errand, log_round
+from buildgrid_scheduler.engine.completions import Completions
+from buildgrid_scheduler.engine.errands import Errands
 from buildgrid_scheduler.engine.following import Following
 from buildgrid_scheduler.engine.held_calls import HeldCalls
 from buildgrid_scheduler.engine.items import (
@@ -32,29 +29,24 @@ from buildgrid_scheduler.engine.items import (
     LoadedOperation,
     LoadOperation,
     NewJob,
-    Nudge,
     ReadItem,
     Synchronize,
     Synchronized,
     WriteItem,
 )
 from buildgrid_scheduler.engine.known import KnownRows
-from buildgrid_scheduler.engine.lease_ends import LeaseChanges
+from buildgrid_scheduler.engine.news import News
 from buildgrid_scheduler.engine.observer import EngineObserver
 from buildgrid_scheduler.engine.reading import read_batch
-from buildgrid_scheduler.engine.round import Round, RoundSettings
+from buildgrid_scheduler.engine.round import RoundSettings
 from buildgrid_scheduler.engine.sessions import SessionTransactions
+from buildgrid_scheduler.engine.writer import Writer
 from buildgrid_scheduler.notifier.delivery import Delivery, Ticket
-from buildgrid_scheduler.notifier.messages import CHANNEL, encode
 from buildgrid_scheduler.notifier.watches import Watches
-from buildgrid_scheduler.store import statements as sql
-from buildgrid_scheduler.store.hot_connection import DatabaseBusyError, HotConnection, Statements
+from buildgrid_scheduler.store.hot_connection import HotConnection, Statements
 from buildgrid_scheduler.store.provider import SqlProvider
 
-log = logging.getLogger(__name__)
 R = TypeVar("R")
-NO_TICKET: Ticket[Any] = Ticket()
-CONTENDED_PAUSE = 0.01  # seconds until a claim that others were faster at is tried again
 
 
 class Engine:
@@ -74,48 +66,75 @@ class Engine:
         self.policy = policy or CompletionPolicy()
         self.settings = settings or RoundSettings(keepalive=timedelta(seconds=600))
         self.clock = clock
-        self.origin = uuid.uuid4().hex[:12]
+        self.leaving = False
+        """this replica stops: nobody is to wait here any more"""
+        self.sessions = SessionTransactions(self.policy, self.settings.keepalive, self.settings.store_results)
         self.waiting = WaitingBots()
         self.watches = Watches()
         self.following = Following(self.watches, self.submit)
-        self.peers = True
-        """whether other replicas listen; the notifier knows better after its first look"""
-        self.sessions = SessionTransactions(self.policy, self.settings.keepalive, self.settings.store_results)
-        self.leaving = False
-        """this replica stops: nobody is to wait here any more"""
-        self.after_completion: Callable[[Sequence[tuple[str, str, bytes]]], None] | None = None
-        """called with (instance, digest, ActionResult) of cacheable results when the cache is elsewhere"""
-        self.on_completion: Callable[[Sequence[CompletedJob]], None] | None = None
-        """called with the jobs that bots brought to their ends; must not block"""
+        self.completions = Completions(self.submit)
+        self.held = HeldCalls(self.waiting, self.sessions, self.submit)
+        known = KnownRows(requires)
+        self.news = News(self.waiting, self.watches, self.held, known, self.completions, self.submit)
+
         self._write_db = HotConnection(provider, "writer")
         self._errand_db = HotConnection(provider, "errands")
         self._read_db = HotConnection(provider, "reader")
-        self.held = HeldCalls(self.waiting, self.sessions, self.submit)
-        self._known = KnownRows(requires)
-        self._observer: EngineObserver | None = None
-        self._unsure = False
-        """a transaction may have been committed whose effects were not told here"""
+        self._rounds = Writer(
+            self._write_db,
+            waiting=self.waiting,
+            watches=self.watches,
+            held=self.held,
+            known=known,
+            news=self.news,
+            completions=self.completions,
+            policy=self.policy,
+            settings=self.settings,
+            clock=clock,
+        )
+        self._calls = Errands(self._errand_db, self.watches, self.news, self.completions, clock)
         self._writer: Batcher[WriteItem] = Batcher(
-            "engine-writer", self._write_batch, patience=patience, exclusive=_session_of
+            "engine-writer",
+            self._rounds.run,
+            patience=patience,
+            exclusive=_session_of,
+            at_end=self._write_db.close,
         )
         self._errands: Batcher[Call[Any]] = Batcher(
-            "engine-errands", self._run_errand, patience=patience, largest=1
+            "engine-errands", self._calls.run, patience=patience, largest=1, at_end=self._errand_db.close
         )
-        self._reader: Batcher[ReadItem] = Batcher("engine-reader", self._read_batch, patience=patience)
+        self._reader: Batcher[ReadItem] = Batcher(
+            "engine-reader",
+            partial(read_batch, self._read_db),
+            patience=patience,
+            at_end=self._read_db.close,
+        )
+
+    @property
+    def _batchers(self) -> tuple[Batcher[Any], ...]:
+        return self._writer, self._errands, self._reader
 
     def start(self) -> None:
         """Start the threads. The database need not be there yet."""
-        for batcher in (self._writer, self._errands, self._reader):
+        for batcher in self._batchers:
             batcher.start()
 
+    def hurry(self) -> None:
+        """The end is near: from now on a database that is away is waited for only a moment longer."""
+        for batcher in self._batchers:
+            batcher.hurry()
+
     def stop(self) -> None:
-        """Answer held calls, finish what was submitted, close the connections."""
+        """Answer held calls, finish what was submitted, close the connections.
+
+        What was submitted is given up, as Unavailable, where the database is away.
+        """
+        self.hurry()
         self.send_elsewhere()
-        for batcher in (self._writer, self._errands, self._reader):
+        for batcher in self._batchers:
             batcher.stop()
         self.send_elsewhere()  # what was on its way to be held
-        for connection in (self._write_db, self._errand_db, self._read_db):
-            connection.close()
+        self.completions.stop()
 
     def send_elsewhere(self) -> None:
         """Send bots and clients that wait here to another replica."""
@@ -131,7 +150,7 @@ class Engine:
 
     def observe(self, observer: EngineObserver) -> None:
         """Tell `observer` of all that is done. Before `start`."""
-        self._observer = observer
+        self._rounds.observer = self._calls.observer = observer
         self._writer.observe = partial(observer.batch, "write")
         self._errands.observe = partial(observer.batch, "errand")
         self._reader.observe = partial(observer.batch, "read")
@@ -141,12 +160,13 @@ class Engine:
     def reconfigure(self, policy: CompletionPolicy, settings: RoundSettings) -> None:
         """From the next batch and errand on these are in force. From any thread."""
         self.policy, self.settings = policy, settings
+        self._rounds.policy, self._rounds.settings = policy, settings
         self.sessions = replace(self.sessions, policy=policy, keepalive=settings.keepalive)
 
     @property
     def alive(self) -> bool:
         """Whether all threads run; False before `start` and after `stop`, too."""
-        return self._writer.alive and self._errands.alive and self._reader.alive
+        return all(batcher.alive for batcher in self._batchers)
 
     # --- the doors
 
@@ -198,216 +218,6 @@ class Engine:
         self.submit(item)
         result: LoadedOperation | None = await _awaitable(item.ticket)
         return result
-
-    # --- what others tell
-
-    def heard_of_arrivals(self, arrivals: Iterable[Arrival]) -> None:
-        """Jobs began to wait, says another replica or an errand."""
-        self.waiting.arrived(arrivals, heard=True)
-        if self.waiting.held:
-            self.nudge()
-
-    def nudge(self) -> None:
-        """Let the next batch look who can be given work."""
-        self._writer.submit(Nudge(NO_TICKET))
-
-    def poke(self, sessions: Iterable[str]) -> None:
-        """These sessions have something to be told."""
-        self.held.poke(sessions)
-
-    def _make_sure(self) -> None:
-        """The database answers again: whatever was committed unheard is looked at now."""
-        if self._unsure:
-            self._unsure = False
-            self.catch_up()
-
-    def catch_up(self) -> None:
-        """News may have been lost, of anything: look at all that somebody waits for here."""
-        self.jobs_changed(None)
-        self.held.poke(None)
-        self.look_for_work()
-
-    def jobs_changed(self, jobs: Sequence[str] | None) -> None:
-        """These jobs changed, says another replica; None: any may have."""
-        delivery = Delivery()
-        self.watches.publish_all_stale(jobs, delivery)
-        delivery.flush()
-
-    # --- the threads
-
-    def _write_batch(self, batch: Sequence[WriteItem], delivery: Delivery) -> None:
-        enqueues = [item for item in batch if isinstance(item, Enqueue)]
-        calls = [item for item in batch if isinstance(item, Synchronize)]
-        arriving = [
-            Arrival(job.instance, job.requirement_hash, self._known.requires_of(job.requirements))
-            for job in EnqueueBatch(enqueues).leaders.values()
-            if job.response is None
-        ]
-        self.held.replace([call.session_name for call in calls], delivery)
-        woken = [call for call in self.waiting.plan(arriving) if isinstance(call, Synchronize)]
-        calls += woken
-        if not enqueues and not calls:
-            return
-        self.waiting.asking(call.session_name for call in calls)
-        work = Round(
-            enqueues, calls, LeaseChanges(self.clock(), self.policy), self.settings, self._known.requires_of
-        )
-
-        def body(db: Statements) -> None:
-            self._known.write_missing(db, enqueues)
-            work.run(db, self.waiting, self._notify if self.peers else None)
-
-        # From before the commit on: another replica may hand the job out before this one looks again.
-        for item in enqueues:
-            self._follow(item, item.job.name)
-        try:
-            self._write_db.transaction(body)
-        except BaseException as error:
-            self._unsure |= isinstance(error, DatabaseBusyError) and error.unknown
-            for item in enqueues:
-                item.tried = True
-                self._unfollow(item)
-            for call in woken:
-                if isinstance(error, DatabaseBusyError):
-                    self.held.ask_again(call)  # it may have been given a lease
-                else:
-                    self.held.hold(call, delivery)
-            self.waiting.plan_again()
-            raise
-        self._known.committed(enqueues)
-        self._conclude(work, delivery)
-
-    def _conclude(self, work: Round, delivery: Delivery) -> None:
-        """The round is committed: tell everyone."""
-        log_round(work)
-        if self._observer is not None:
-            self._observer.round(work)
-        if self.on_completion is not None and work.changes.completed:
-            self.on_completion(
-                [
-                    CompletedJob(
-                        lease.job_name,
-                        lease.instance,
-                        lease.action_digest,
-                        lease.property_label,
-                        end.response,
-                    )
-                    for lease, end, _ in work.changes.completed
-                ]
-            )
-        if self.after_completion is not None:
-            self.after_completion(
-                [
-                    (lease.instance, lease.action_digest, end.cache_entry)
-                    for lease, end, _ in work.changes.completed
-                    if end.cache_entry is not None
-                ]
-            )
-        self.waiting.arrived(work.arrivals(), heard=False)
-        again = False
-        for claim in work.claims:
-            again |= claim.settle(self.waiting)
-        self.tell_arrivals(work.changes.arrivals)
-        for item, enqueued in work.enqueued:
-            if enqueued.job_name != item.job.name or item.ticket.abandoned:
-                self._unfollow(item)
-            if item.watch is not None and enqueued.cached is None and not item.ticket.abandoned:
-                self._follow(item, enqueued.job_name)
-                delivery.call(item.watch.loop, item.watch.push, self._state_now(work, enqueued))
-            delivery.settle(item.ticket, enqueued)
-        if work.batch is not None:
-            for item in work.batch.items:
-                if item.operation_name in work.batch.refused:
-                    self._unfollow(item)
-                    delivery.settle(item.ticket, work.batch.refused[item.operation_name])
-        for job, state in work.effects.states.items():
-            self.watches.publish(job, state, delivery)
-        for outcome in work.outcomes:
-            self.held.conclude(outcome, work.expires_at, delivery)
-        self.poke(work.effects.sessions)
-        self._make_sure()
-        # Calls that are held only now were not seen by whoever told of an arrival meanwhile.
-        if self.waiting.unplanned or (again and any(claim.got for claim in work.claims)):
-            self.nudge()
-        elif again:  # others hold what is there: they will be done in a moment
-            timer = threading.Timer(CONTENDED_PAUSE, self.nudge)
-            timer.daemon = True
-            timer.start()
-
-    def _follow(self, item: Enqueue, job_name: str) -> None:
-        if item.watch is not None:
-            self.watches.add(job_name, item.watch)
-
-    def _unfollow(self, item: Enqueue) -> None:
-        """The job is another, or there is none, or nobody is interested any more."""
-        if item.watch is not None:
-            self.watches.discard(item.job.name, item.watch)
-
-    @staticmethod
-    def _state_now(work: Round, enqueued: Enqueued) -> Any:
-        """A job may have been handed out in the round that made it."""
-        if enqueued.state is None:
-            return None
-        return work.effects.states.get(enqueued.job_name) or enqueued.state
-
-    def _run_errand(self, batch: Sequence[Call[Any]], delivery: Delivery) -> None:
-        for item in batch:
-            effects = Effects()
-
-            def body(db: Statements, item: Call[Any] = item, effects: Effects = effects) -> Any:
-                outcome = item.transaction(db, self.clock(), effects)
-                if self.peers:
-                    self._notify(db, effects)
-                return outcome
-
-            try:
-                outcome = self._errand_db.transaction(body)
-            except DatabaseBusyError as error:
-                self._unsure |= error.unknown
-                raise
-            log_errand(effects)
-            if self._observer is not None:
-                self._observer.errand(effects)
-            for job, state in effects.states.items():
-                self.watches.publish(job, state, delivery)
-            self.tell_arrivals(effects.arrivals)
-            delivery.settle(item.ticket, outcome)
-            self.poke(effects.sessions)
-            self._make_sure()
-
-    def tell_arrivals(self, keys: Sequence[tuple[str, str]]) -> None:
-        if keys:
-            self.heard_of_arrivals(
-                [
-                    Arrival(i, h, requires)
-                    for i, h in keys
-                    if (requires := self._known.requires(h)) is not None
-                ]
-            )
-            if any(self._known.requires(h) is None for _, h in keys):
-                self.look_for_work()
-
-    def look_for_work(self) -> None:
-        """Read the distinct requirement hashes in the queue and act on them. Rare: the safety net."""
-
-        def transaction(db: Statements, now: datetime, effects: Effects) -> None:
-            began = self.waiting.looking()
-            rows = db.rows(sql.WAITING_HASHES)
-            found = [Arrival(i, h, self._known.learn(h, requirements)) for i, h, requirements in rows]
-            if self.waiting.some_wait(found, began):
-                self.nudge()
-
-        self.submit(Call(Ticket(), transaction))
-
-    def _read_batch(self, batch: Sequence[ReadItem], delivery: Delivery) -> None:
-        read_batch(self._read_db, batch, delivery)
-
-    def _notify(self, db: Statements, effects: Effects) -> None:
-        payloads = encode(
-            self.origin, jobs=effects.states, arrivals=effects.arrivals, sessions=effects.sessions
-        )
-        if payloads:
-            db.execute(sql.NOTIFY, (CHANNEL, payloads))
 
 
 def _session_of(item: WriteItem) -> str | None:

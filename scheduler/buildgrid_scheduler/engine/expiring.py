@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from google.rpc import code_pb2
 
+from buildgrid_scheduler.core.completed_job import CompletedJob
 from buildgrid_scheduler.core.completion import CompletionPolicy, link_to_action
 from buildgrid_scheduler.core.job_state import JobState, Stage
 from buildgrid_scheduler.core.lease_transition import LeaseState
@@ -19,8 +20,8 @@ from buildgrid_scheduler.store import statements as sql
 from buildgrid_scheduler.store.hot_connection import Statements
 
 _LOCK_OVERLONG = """
-SELECT l.job_name, l.instance_name, j.action_digest, j.do_not_cache, l.session_name, coalesce(b.bot_id, ''),
-       l.told_at, l.started_at
+SELECT l.job_name, l.instance_name, j.action_digest, j.do_not_cache, l.property_label, l.session_name,
+       coalesce(b.bot_id, ''), l.told_at, l.started_at
 FROM leases l JOIN jobs j ON j.name = l.job_name LEFT JOIN bots b ON b.name = l.session_name
 WHERE l.state = %s AND l.started_at < %s
 ORDER BY l.job_name LIMIT %s FOR UPDATE OF l SKIP LOCKED
@@ -66,6 +67,7 @@ class _Ended:
     instance: str
     action_digest: str
     do_not_cache: bool
+    property_label: str
     response: bytes
     worker: str | None = None
     assigned_at: datetime | None = None
@@ -84,10 +86,10 @@ def end_overlong(
     def transaction(db: Statements, now: datetime, effects: Effects) -> int:
         rows = db.rows(_LOCK_OVERLONG, (int(LeaseState.ACTIVE), now - limit - grace, at_once))
         ended = []
-        for job, instance, digest, do_not_cache, session, bot_id, told_at, started_at in rows:
+        for job, instance, digest, do_not_cache, label, session, bot_id, told_at, started_at in rows:
             response = overlong_response(limit, bot_id, link_to_action(policy, digest))
             ended.append(
-                _Ended(job, instance, digest, do_not_cache, response, bot_id, told_at, started_at),
+                _Ended(job, instance, digest, do_not_cache, label, response, bot_id, told_at, started_at),
             )
             effects.sessions.add(session)
         if ended:
@@ -113,7 +115,7 @@ def end_unserved(
         for job, instance, digest, do_not_cache, label, requirements in rows:
             needs: Mapping[str, Sequence[str]] = requirements
             response = unserved_response(limit, label, needs, link_to_action(policy, digest))
-            ended.append(_Ended(job, instance, digest, do_not_cache, response))
+            ended.append(_Ended(job, instance, digest, do_not_cache, label, response))
         if ended:
             _end_jobs(db, ended, code_pb2.UNAVAILABLE, now, effects)
             db.execute(_LEAVE_QUEUE, ([job.name for job in ended],))
@@ -140,6 +142,11 @@ def _end_jobs(db: Statements, ended: list[_Ended], code: int, now: datetime, eff
     )
     for job in ended:
         effects.states[job.name] = JobState(Stage.COMPLETED, job.action_digest, job.response)
+        effects.completed.append(
+            CompletedJob(
+                job.name, job.instance, job.action_digest, job.property_label, job.response, code, now
+            )
+        )
 
 
 def _leave_flight(db: Statements, ended: Sequence[_Ended]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from buildgrid_scheduler.core.bot_status import BotStatus
+from buildgrid_scheduler.core.completed_job import CompletedJob
 from buildgrid_scheduler.core.job_state import JobState
 from buildgrid_scheduler.core.lease_transition import LeaseState
 from buildgrid_scheduler.core.requirements import Offer
@@ -42,6 +43,8 @@ class Effects:
     """(instance, requirement hash) of each job that began to wait"""
     sessions: set[str] = field(default_factory=set)
     """sessions that have something to be told"""
+    completed: list[CompletedJob] = field(default_factory=list)
+    """jobs that it brought to their ends, for who takes note of that: see engine.completions"""
     lease_changes: "list[LeaseChanges]" = field(default_factory=list)
     """what became of leases, for who counts it"""
     ended_sessions: list[EndedSession] = field(default_factory=list)

@@ -57,7 +57,7 @@ class JobMetrics:
             self._published[instance] = now
         try:
             return {"jobs": self._count(instance)}
-        except DBAPIError as error:
+        except (DBAPIError, Unavailable) as error:
             with self._lock:
                 self._published.pop(instance, None)
             raise Unavailable("the database cannot be reached; try again") from error

@@ -11,6 +11,7 @@ from typing import Any
 
 from buildgrid_scheduler.core.attempts import Tries, becomes_suspect
 from buildgrid_scheduler.core.bot_status import BotStatus
+from buildgrid_scheduler.core.completed_job import CompletedJob
 from buildgrid_scheduler.core.completion import (
     Attempt,
     Completion,
@@ -257,6 +258,18 @@ class LeaseChanges:
         """Note what others wait for."""
         for lease, end, _ in self.completed:
             effects.states[lease.job_name] = JobState(Stage.COMPLETED, lease.action_digest, end.response)
+            effects.completed.append(
+                CompletedJob(
+                    lease.job_name,
+                    lease.instance,
+                    lease.action_digest,
+                    lease.property_label,
+                    end.response,
+                    end.status_code,
+                    self.now,
+                    cache_entry=end.cache_entry,
+                )
+            )
         for job in self.requeued:
             effects.states[job.lease.job_name] = JobState(Stage.QUEUED, job.lease.action_digest)
         effects.arrivals += self.arrivals

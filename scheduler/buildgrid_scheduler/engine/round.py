@@ -22,6 +22,8 @@ from buildgrid_scheduler.engine.synchronizing import SessionOutcome, SessionRow,
 from buildgrid_scheduler.store import statements as sql
 from buildgrid_scheduler.store.hot_connection import Row, Statements
 
+_ENDS = (LeaseState.COMPLETED, LeaseState.CANCELLED)
+
 
 @dataclass(frozen=True, slots=True)
 class RoundSettings:
@@ -55,7 +57,7 @@ class Round:
         return self.changes.now
 
     def run(
-        self, db: Statements, waiting: WaitingBots, notify: Callable[[Statements, Effects], None] | None
+        self, db: Statements, waiting: WaitingBots, notify: Callable[[Statements, Effects], None]
     ) -> None:
         """The body of the transaction. `notify` tells the other replicas, where there are any."""
         enqueue_cursor = self._enqueue(db)
@@ -87,8 +89,7 @@ class Round:
             if job.name not in self.effects.states:  # otherwise it was handed out at once
                 self.effects.arrivals.append((job.instance, job.requirement_hash))
         self.changes.tell(self.effects)
-        if notify is not None:
-            notify(db, self.effects)
+        notify(db, self.effects)
 
     def _enqueue(self, db: Statements) -> psycopg.Cursor[Row] | None:
         if not self.enqueues:
@@ -156,12 +157,14 @@ class Round:
         return self.now + self.settings.keepalive
 
     def _claims(self) -> Claims:
-        # A job is not handed back in the answer that reports its failure.
+        # A job is not handed back in the answer that reports its failure, nor in the one that says stop.
         exclude = [job.lease.job_name for job in self.changes.requeued]
         for call in self.calls:
-            exclude += [j for j, report in call.reports.items() if report.state is LeaseState.COMPLETED]
-        # A report that is repeated may leave out a job that waits since the first time.
-        blind = any(outcome.repeats for outcome in self.outcomes)
+            exclude += [job for job, report in call.reports.items() if report.state in _ENDS]
+        for outcome in self.outcomes:
+            exclude += [t.job_name for t in outcome.tells if t.state is LeaseState.CANCELLED]
+        # What waits since an earlier report, or since another bot took it over, may be left out by that.
+        blind = any(outcome.unknown for outcome in self.outcomes)
         return Claims(self.now, exclude, blind, self.settings.priority_percentage, self.effects)
 
     def arrivals(self) -> list[Arrival]:

@@ -55,8 +55,8 @@ class SessionOutcome:
     """delete the session"""
     at_once: bool = False
     """do not hold the call: there is a job that the bot may have, but not in this answer"""
-    repeats: bool = False
-    """a completion is reported that was reported before: its answer was lost"""
+    unknown: bool = False
+    """a lease is reported that the database does not have: its job may wait, and not be for this answer"""
 
     @property
     def asks_for(self) -> Offer | None:
@@ -148,8 +148,9 @@ def _answer_unknown(step: Transition, job: str, outcome: SessionOutcome) -> None
     match step:
         case Transition.TELL_CANCELLED:
             outcome.tells.append(Tell(job, LeaseState.CANCELLED))
+            outcome.unknown = True
         case Transition.ACCEPT if not outcome.item.woken:
-            outcome.repeats = outcome.at_once = True
+            outcome.unknown = outcome.at_once = True
         case Transition.ACCEPT:
             pass
         case _:

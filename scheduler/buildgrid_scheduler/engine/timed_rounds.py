@@ -12,6 +12,7 @@ from buildgrid_scheduler.engine.following import Following
 from buildgrid_scheduler.engine.items import Call, Effects
 from buildgrid_scheduler.engine.pruning import prune, prune_metadata
 from buildgrid_scheduler.engine.unheard import once
+from buildgrid_scheduler.engine.unstarted import take_back_unstarted
 from buildgrid_scheduler.notifier.delivery import Ticket
 from buildgrid_scheduler.store.hot_connection import Statements
 from buildgrid_scheduler.timers.options import ABANDONED_AFTER, TimerSettings
@@ -51,17 +52,33 @@ class TimedRounds:
             yield closed
 
     def execution_timeouts(self) -> Iterator[int]:
-        """End jobs that execute for longer than `max_execution_timeout` and the grace."""
-        limit = self._settings.max_execution_timeout
-        if limit is None:
-            return iter(())
-        return self.executing_longer_than(limit, grace=self._settings.execution_grace)
+        """End jobs that execute for longer than `max_execution_timeout` and the grace.
+
+        Take leases back that their bots do not start within `lease_start_timeout`.
+        """
+        settings = self._settings
+        if settings.max_execution_timeout is not None:
+            yield from self.executing_longer_than(
+                settings.max_execution_timeout, grace=settings.execution_grace
+            )
+        if settings.lease_start_timeout is not None:
+            yield from self._unstarted_for(settings.lease_start_timeout)
 
     def executing_longer_than(self, limit: timedelta, *, grace: timedelta = timedelta()) -> Iterator[int]:
         """End jobs that execute for longer than this."""
         policy = self._engine.policy
         return in_batches(
             lambda n: self._call(end_overlong(limit, grace=grace, at_once=n, policy=policy)),
+            at_once=JOBS_AT_ONCE,
+        )
+
+    def _unstarted_for(self, limit: timedelta) -> Iterator[int]:
+        engine = self._engine
+        policy, store_results = engine.policy, engine.settings.store_results
+        return in_batches(
+            lambda n: self._call(
+                take_back_unstarted(limit, at_once=n, policy=policy, store_results=store_results)
+            ),
             at_once=JOBS_AT_ONCE,
         )
 

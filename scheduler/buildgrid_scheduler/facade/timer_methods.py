@@ -17,6 +17,7 @@ class TimerMethods(Door):
     def execution_timer_loop(self, shutdown_requested: threading.Event) -> None:
         """End jobs that execute for too long, every `execution_timer_interval`, until the event is set.
 
+        Leases that their bots do not start within `lease_start_timeout` are taken back.
         This loop, as the others: logs errors and goes on; returns at once with nothing to do.
         """
         self.timers.execution.run(shutdown_requested)

@@ -87,7 +87,12 @@ class Integrations:
             self._retention.action_queued(instance, action_digest, action)
 
     def jobs_completed(self, jobs: Sequence[CompletedJob]) -> None:
-        """Bots brought these jobs to their ends; may be called while others wait."""
+        """These jobs came to their ends; may be called while others wait.
+
+        All but those that nobody wants any more are kept by the asset service, so that whoever asked can look
+        into them. What was executed to its end is measured and metered, as only its result says what it took.
+        Log streams are ended by those who write them.
+        """
         for job in jobs:
             self._completions.put(job)
 
@@ -102,5 +107,5 @@ class Integrations:
         result = response.result if response.HasField("result") else None
         if result is not None:
             self.publish(job.name, result.execution_metadata, job.property_label)
-        if self._retention is not None:
+        if self._retention is not None and not job.cancelled:
             self._retention.job_completed(job.instance, job.action_digest, result)

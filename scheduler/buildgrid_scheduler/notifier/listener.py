@@ -14,6 +14,7 @@ from buildgrid_scheduler.store.provider import SqlProvider
 log = logging.getLogger(__name__)
 APPLICATION_NAME = "buildgrid-scheduler-listener"
 _RETRY = 1.0  # seconds between attempts to reach the database
+_LEAVE_AFTER = 2.0  # seconds; far above _STOP_WITHIN
 _STOP_WITHIN = 0.5  # seconds; a connection that waits for notifications cannot be woken
 _COUNT_LISTENERS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s
@@ -71,10 +72,10 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """End within a second."""
+        """End within a second; a thread that tries to reach a database that is away is left to itself."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LEAVE_AFTER)
 
     def _loop(self) -> None:
         quiet = False

@@ -6,9 +6,11 @@ from itertools import combinations
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import Platform
 from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotSession
 
-from buildgrid_scheduler.core.errors import FailedPrecondition
+from buildgrid_scheduler.core.errors import FailedPrecondition, InvalidArgument
 from buildgrid_scheduler.core.requirements import Offer
 from buildgrid_scheduler.properties.property_set import MAX_COMBINATIONS, UNKNOWN_LABEL, device_pairs
+
+MAX_LABEL_CHARACTERS = 200
 
 
 class DynamicPropertySet:
@@ -48,6 +50,8 @@ class DynamicPropertySet:
                     f"platform property {prop.name!r} is not known here; "
                     f"known are {', '.join(sorted(self.known_keys)) or 'none'}"
                 )
+            if "\0" in prop.value:
+                raise InvalidArgument(f"platform property {prop.name!r} has a NUL; remove it")
             values[prop.name].add(prop.value)
         for key in sorted(self.unique_property_keys):
             if len(values.get(key, ())) > 1:
@@ -58,6 +62,11 @@ class DynamicPropertySet:
         label = UNKNOWN_LABEL
         if self.label_key is not None and values.get(self.label_key):
             label = min(values[self.label_key])
+            if len(label) > MAX_LABEL_CHARACTERS:
+                raise InvalidArgument(
+                    f"platform property {self.label_key!r} has {len(label)} characters; as it is the job's "
+                    f"label, it may have {MAX_LABEL_CHARACTERS}"
+                )
         return label, {k: sorted(v) for k, v in sorted(values.items()) if k in self.match_property_keys}
 
     def offer(self, bot_session: BotSession) -> Offer:

@@ -5,15 +5,16 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from importlib import metadata
 
 import grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import (
@@ -29,21 +30,27 @@ from buildgrid_scheduler.config.storage import DiskStorageConfig, MemoryStorageC
 from buildgrid_scheduler.core.clock import utc_now
 from buildgrid_scheduler.core.errors import FailedPrecondition
 from buildgrid_scheduler.engine.fleet_counts import FleetCounts, count_fleet
+from buildgrid_scheduler.fleet.replicas import ReplicaRecord
 from buildgrid_scheduler.server.auth import build_auth, server_credentials
 from buildgrid_scheduler.server.database import Database
 from buildgrid_scheduler.server.grpc_server import StartError, bind, server_options
 from buildgrid_scheduler.server.health import Check, Health, storage_problem
+from buildgrid_scheduler.server.health_service import HealthService
+from buildgrid_scheduler.server.heartbeat import Heartbeat
 from buildgrid_scheduler.server.logs import configure_logging
+from buildgrid_scheduler.server.messages import minding_messages
 from buildgrid_scheduler.server.metrics import catalogue
 from buildgrid_scheduler.server.metrics.calls import CallMetrics
 from buildgrid_scheduler.server.metrics.fleet import FleetCollector
 from buildgrid_scheduler.server.monitoring import Monitoring
-from buildgrid_scheduler.server.reload import Reloader
+from buildgrid_scheduler.server.open_files import allow_open_files
+from buildgrid_scheduler.server.reload import Outcome, Reloader
 from buildgrid_scheduler.server.replica import Replica
 from buildgrid_scheduler.store.migrate import head_revision
 
 log = logging.getLogger(__name__)
 
+DISTRIBUTION = "buildgrid-kubernetes"
 SWITCH_INTERVAL = 0.0005
 """Seconds until a thread that wants to run interrupts another: the engine's threads do short pieces of work
 between waits for the database, and at the default of 5 ms they mostly waited for the event loop."""
@@ -60,6 +67,7 @@ async def serve(source: ConfigSource) -> bool:
     digest = source.digest()
     config = source.load()
     configure_logging(config.logging)
+    allow_open_files()
     sys.setswitchinterval(SWITCH_INTERVAL)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that nobody reads
     server = _Server(config, source, digest)
@@ -81,11 +89,19 @@ class _Server:
         self._health = Health(self._registry)
         self._database = Database(config, self._health.waits) if config.needs_database else None
         self._replica: Replica | None = None
-        self._reloader = Reloader(source, config, digest, self._reconfigure, self._registry)
+        self._digest = digest
+        self._heartbeat: Heartbeat | None = None
+        self._reloader = Reloader(
+            source, config, digest, self._reconfigure, self._registry, self._tell_outcome
+        )
 
     def hang_up(self) -> None:
         """SIGHUP."""
         self._reloader.request()
+
+    def _tell_outcome(self, outcome: Outcome) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.change(outcome)
 
     def _reconfigure(self, config: Config) -> None:
         if self._replica is not None:
@@ -98,7 +114,7 @@ class _Server:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         info = catalogue.BUILD_INFO.gauge(self._registry)
-        info.labels(metadata.version("buildgrid-kubernetes"), head_revision()).set(1)
+        info.labels(metadata.version(DISTRIBUTION), head_revision()).set(1)
         address = self._config.monitoring.listen
         if address is None:
             yield
@@ -134,9 +150,10 @@ class _Server:
         credentials = server_credentials(config.tls)
         replica = self._replica = Replica(config, self._database, authentication, self._registry)
         server = grpc.aio.server(interceptors=authentication.interceptors, options=server_options(config))
-        health = HealthServicer()
+        health = HealthService()
         add_HealthServicer_to_server(health, server)
-        names = replica.add_services(CallMetrics(self._registry).measured(server))
+        measured = CallMetrics(self._registry).measured(server)
+        names = replica.add_services(minding_messages(measured, config.grpc.max_message_size))
         if config.services.reflection:
             shown = [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME]
             reflection.enable_server_reflection(shown, server)
@@ -147,6 +164,7 @@ class _Server:
             raise StartError(str(error)) from error
         authentication.start()
         fleet = self._fleet()
+        self._heartbeat = heartbeat = self._write_down()
         await server.start()
         watching = [
             asyncio.create_task(
@@ -168,7 +186,11 @@ class _Server:
             replica.send_elsewhere()
             await stopped
             ended = await _ended_within(
-                DRAIN, fleet.stop if fleet is not None else None, replica.stop, authentication.stop
+                DRAIN,
+                heartbeat.stop if heartbeat is not None else None,
+                fleet.stop if fleet is not None else None,
+                replica.stop,
+                authentication.stop,
             )
             log.info("stopped") if ended else log.error("some work did not end in time, and is given up")
         return ended
@@ -199,7 +221,22 @@ class _Server:
         fleet.start()
         return fleet
 
-    async def _tell_probes_and_wait(self, health: HealthServicer) -> None:
+    def _write_down(self) -> Heartbeat | None:
+        """Begin to write this replica down in the database, for whoever looks after the farm."""
+        if self._database is None or not self._config.services.schedules:
+            return None
+        record = ReplicaRecord(
+            id=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            version=metadata.version(DISTRIBUTION),
+            started_at=utc_now(),
+            config_hash=self._digest,
+        )
+        heartbeat = Heartbeat(self._database.provider, record)
+        heartbeat.start()
+        return heartbeat
+
+    async def _tell_probes_and_wait(self, health: HealthService) -> None:
         """Not ready first, and serving on: whoever balances load notices, and sends nobody here any more."""
         await health.enter_graceful_shutdown()
         delay = self._reloader.config.shutdown.delay.total_seconds()

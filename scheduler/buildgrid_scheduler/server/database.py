@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from buildgrid_scheduler.config import Config
 from buildgrid_scheduler.core.errors import FailedPrecondition
 from buildgrid_scheduler.server.database_errors import fatal_reason, shown
-from buildgrid_scheduler.server.database_url import other_source, url_source
+from buildgrid_scheduler.server.database_url import notify_source, read_source, url_source
 from buildgrid_scheduler.store.embedded import EmbeddedPostgres
 from buildgrid_scheduler.store.migrate import database_revision, head_revision, migrate, runs_on
 from buildgrid_scheduler.store.provider import SqlProvider
@@ -54,9 +54,9 @@ class Database:
             url = lambda: started  # noqa: E731 - the other way to be a source
         try:
             self._provider = SqlProvider(url, pool_size=config.pool_size)
-            if (source := other_source(config.read_url, config)) is not None:
+            if (source := read_source(config)) is not None:
                 self.read_provider = SqlProvider(source, pool_size=config.pool_size)
-            if (source := other_source(config.notify_url, config)) is not None:
+            if (source := notify_source(config)) is not None:
                 self.notifier_provider = SqlProvider(source, pool_size=1)
         except (ValueError, ArgumentError) as error:
             raise FailedPrecondition(f"database.url or DATABASE_URL: {error}") from error

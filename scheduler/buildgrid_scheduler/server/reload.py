@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
@@ -17,6 +18,17 @@ from buildgrid_scheduler.config.source import ConfigSource
 from buildgrid_scheduler.server.metrics import catalogue
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a file."""
+
+    digest: str
+    error: str = ""
+    """why it was not taken up; empty: it is in force"""
+    fields_at_restart: tuple[str, ...] = ()
+    """those of its changes that wait for the next start"""
 
 
 class Reloader:
@@ -29,11 +41,13 @@ class Reloader:
         digest: str,
         apply: Callable[[Config], None],
         registry: CollectorRegistry,
+        told: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
-        """`digest`: that of the source when `config` was read."""
+        """`digest`: of the source when `config` was read. `told`: what became of each file since then."""
         self.config = config
         self._source = source
         self._apply = apply
+        self._told = told
         self._looked_at = digest
         self._requested = asyncio.Event()
         self._info = catalogue.CONFIG_INFO.gauge(registry)
@@ -71,6 +85,7 @@ class Reloader:
             self._take_up(new, digest)
         except ConfigError as error:
             self._successful.set(0)
+            self._told(Outcome(digest, str(error)))
             for line in str(error).splitlines():
                 log.error("configuration not taken up: %s", line)
 
@@ -86,6 +101,7 @@ class Reloader:
         if found.at_restart:
             log.warning("these changes take effect at the next start: %s", ", ".join(found.at_restart))
         self._note_success(digest, restart_needed=bool(found.at_restart))
+        self._told(Outcome(digest, fields_at_restart=tuple(found.at_restart)))
 
     def _note_success(self, digest: str, *, restart_needed: bool) -> None:
         self._info.clear()

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
+from buildgrid_protos.buildgrid.fleet.v1 import fleet_pb2_grpc
 from buildgrid_protos.google.bytestream import bytestream_pb2_grpc
 from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2_grpc
 from google.longrunning import operations_pb2_grpc
@@ -25,6 +26,7 @@ from buildgrid_scheduler.services.bytestream import ByteStreamService
 from buildgrid_scheduler.services.capabilities import CapabilitiesService
 from buildgrid_scheduler.services.cas import CasService
 from buildgrid_scheduler.services.execution import ExecutionService, ExecutionSettings
+from buildgrid_scheduler.services.fleet import FleetService
 from buildgrid_scheduler.services.instances import Instances
 from buildgrid_scheduler.services.operations import OperationsService
 from buildgrid_scheduler.storage.action_cache_abc import ActionCacheABC
@@ -44,6 +46,7 @@ class Replica:
     ) -> None:
         """`database`: started; None where nothing is kept in one (`config.needs_database`)."""
         self._config = config
+        self._database = database
         self._authentication = authentication
         self._instances = Instances(config.instances, authentication.access)
         threads = storage_threads(config.storage, config.grpc.storage_threads)
@@ -125,6 +128,10 @@ class Replica:
             names += self._add_execution(server, self.scheduler)
         if self.scheduler is not None and offered.bots:
             names += self._add_bots(server, self.scheduler)
+        if self.scheduler is not None and self._database is not None:
+            fleet = FleetService(self._database.provider, self._instances, self.executor)
+            fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
+            names.append("buildgrid.fleet.v1.Fleet")
         if offered.cas:
             names += self._add_cas(server)
         if offered.action_cache and self.action_cache is not None:
@@ -177,4 +184,4 @@ class Replica:
 
 
 def _execution_settings(config: Config) -> ExecutionSettings:
-    return ExecutionSettings(config.scheduler.max_execution_timeout)
+    return ExecutionSettings(config.scheduler.max_execution_timeout, config.scheduler.check_input_tree)

@@ -12,12 +12,13 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc import ActionCacheServicer
 
 from buildgrid_scheduler.auth.policy import Right
-from buildgrid_scheduler.core.errors import NotFound, PermissionDenied
+from buildgrid_scheduler.core.errors import InvalidArgument, NotFound, PermissionDenied
 from buildgrid_scheduler.services.blocking import Blocking
 from buildgrid_scheduler.services.digest_function import check_digest_function
 from buildgrid_scheduler.services.errors import Context, rpc
 from buildgrid_scheduler.services.inlining import inline_outputs
 from buildgrid_scheduler.services.instances import Instances
+from buildgrid_scheduler.services.limits import MAX_BATCH_BYTES
 from buildgrid_scheduler.storage.abc import StorageABC, check_digest
 from buildgrid_scheduler.storage.action_cache_abc import ActionCacheABC
 from buildgrid_scheduler.storage.completeness import missing_outputs
@@ -50,6 +51,11 @@ class ActionCacheService(ActionCacheServicer):
         check_digest(request.action_digest)
         if not self._cache.allow_updates:
             raise PermissionDenied(f"instance {instance!r} does not take action results from clients")
+        if (size := request.action_result.ByteSize()) > MAX_BATCH_BYTES:
+            raise InvalidArgument(
+                f"action_result has {size} bytes, more than clients can be sent ({MAX_BATCH_BYTES}); "
+                "upload contents and standard output to the CAS, and name their digests"
+            )
         await self._blocking(self._cache.update, instance, request.action_digest, request.action_result)
         return request.action_result
 

@@ -14,6 +14,8 @@ from google.protobuf.message import DecodeError
 
 from buildgrid_scheduler.core.errors import InvalidArgument, MissingBlobs
 from buildgrid_scheduler.services.blocking import Blocking
+from buildgrid_scheduler.services.input_tree_check import InputTreeCheck
+from buildgrid_scheduler.services.limits import MAX_ACTION_BYTES, MAX_COMMAND_BYTES
 from buildgrid_scheduler.storage.abc import StorageABC, check_digest
 
 _REMEMBERED = 4096  # commands; most actions of a build differ, but retries and clients repeat them
@@ -37,13 +39,20 @@ class ActionReader:
         self._storage = storage
         self._blocking = blocking
         self._commands: OrderedDict[str, tuple[str, Platform]] = OrderedDict()
+        self._inputs = InputTreeCheck(storage, blocking)
 
-    async def read(self, digest: Digest) -> ActionSpec:
+    async def read(self, digest: Digest, *, check_input_tree: bool = False) -> ActionSpec:
         """The action, and of its command what matters here.
 
-        MissingBlobs when either is not in the CAS, InvalidArgument when either cannot be parsed.
+        MissingBlobs when either is not in the CAS, InvalidArgument when either cannot be parsed. With
+        `check_input_tree`, one that cannot be queued for want of its command is told all that it lacks.
         """
         check_digest(digest)
+        if digest.size_bytes > MAX_ACTION_BYTES:
+            raise InvalidArgument(
+                f"action_digest: {digest_key(digest)} is larger than any Action may be here "
+                f"({MAX_ACTION_BYTES} bytes)"
+            )
         serialized = self._storage.read_recent(digest)
         if serialized is None:
             serialized = await self._blocking(self._read_action, digest)
@@ -51,13 +60,25 @@ class ActionReader:
         key = digest_key(action.command_digest)
         command = self._commands.get(key)
         if command is None:
-            command = await self._blocking(self._read_command, action.command_digest)
+            try:
+                command = await self._blocking(self._read_command, action.command_digest)
+            except MissingBlobs:
+                if check_input_tree:
+                    await self.check_inputs(action)
+                raise
             self._commands[key] = command
             while len(self._commands) > _REMEMBERED:
                 self._commands.popitem(last=False)
         command_line, command_platform = command
         platform = action.platform if action.HasField("platform") else command_platform
         return ActionSpec(action, serialized, command_line, platform)
+
+    async def check_inputs(self, action: Action) -> None:
+        """Returns when the command and the whole input tree are in the CAS.
+
+        Raises MissingBlobs with all that is missing, InvalidArgument for a malformed tree.
+        """
+        await self._inputs.check(action.command_digest, action.input_root_digest)
 
     def _read_action(self, digest: Digest) -> bytes:
         serialized = self._storage.read_one(digest)
@@ -69,6 +90,10 @@ class ActionReader:
     # A command that was evicted from the CAS after it was remembered is not missed here, but by the bot.
     def _read_command(self, digest: Digest) -> tuple[str, Platform]:
         key = digest_key(digest)
+        if digest.size_bytes > MAX_COMMAND_BYTES:
+            raise InvalidArgument(
+                f"command_digest: {key} is larger than any Command may be here ({MAX_COMMAND_BYTES} bytes)"
+            )
         serialized = self._storage.read_one(digest)
         if serialized is None:
             raise MissingBlobs(f"command {key} is not in the CAS; upload it and execute again", [key])

@@ -187,11 +187,13 @@ def _has_config(session: bots_pb2.BotSession, key: str, value: str) -> bool:
 def _capacity(session: bots_pb2.BotSession) -> int:
     for config in session.worker.configs:
         if config.key == "capacity":
-            if not config.value.isdecimal() or not 1 <= int(config.value) <= MAX_CAPACITY:
+            value = config.value
+            # int takes no thousands of digits.
+            if not value.isdecimal() or len(value) > 10 or not 1 <= int(value) <= MAX_CAPACITY:
                 raise InvalidArgument(
-                    f"worker config capacity is {config.value!r}, must be a number from 1 to {MAX_CAPACITY}"
+                    f"worker config capacity is {value[:20]!r}, must be a number from 1 to {MAX_CAPACITY}"
                 )
-            return int(config.value)
+            return int(value)
     return 1
 
 

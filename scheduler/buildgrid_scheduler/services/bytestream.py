@@ -32,7 +32,7 @@ from buildgrid_scheduler.storage.zstd import compressed
 class ByteStreamService(ByteStreamServicer):
     """Storage calls, hashing and compression run on the executor's threads.
 
-    A stream holds about two chunks of `STREAM_CHUNK_BYTES`, however large the blob and slow the peer: the
+    What a stream holds is bounded, however large the blob and slow the peer (see `STREAM_CHUNK_BYTES`): the
     next chunk is read from disk, or from the network, when gRPC has taken the one before.
     """
 
@@ -58,10 +58,12 @@ class ByteStreamService(ByteStreamServicer):
 
     @streaming_rpc
     async def Read(self, request: ReadRequest, context: Context) -> AsyncIterator[ReadResponse]:
-        """The blob, or a range of it; offset and limit count uncompressed bytes."""
+        """The blob, or a range of it; the offset counts uncompressed bytes, compressed ones know no limit."""
         name = parse_blob_name(request.resource_name)
         self._instances.check(name.instance, Right.CACHE_READ)
         offset, limit = request.read_offset, request.read_limit
+        if limit and name.zstd:
+            raise InvalidArgument(f"read_limit is {limit}, must be 0 for compressed-blobs")
         size = range_size(name.digest, offset, limit)
         reader = await self._blocking(self._storage.stream_read, name.digest, offset, limit)
         if reader is None:
@@ -69,7 +71,9 @@ class ByteStreamService(ByteStreamServicer):
         with reader:
             chunks: Iterator[bytes] = compressed(reader, size) if name.zstd else reader
             while (chunk := await self._blocking(next, chunks, None)) is not None:
-                yield ReadResponse(data=chunk)
+                answer = ReadResponse(data=chunk)
+                del chunk  # a peer that does not read leaves us waiting here
+                yield answer
 
     @rpc
     async def Write(self, request_iterator: AsyncIterator[WriteRequest], context: Context) -> WriteResponse:
@@ -84,8 +88,7 @@ class ByteStreamService(ByteStreamServicer):
             return WriteResponse(committed_size=-1 if name.blob.zstd else name.blob.size)
         upload = await self._uploads.open(name, first.write_offset)
         try:
-            await self._receive(upload, first, request_iterator)
-            return WriteResponse(committed_size=upload.writer.committed)
+            return WriteResponse(committed_size=await self._receive(upload, first, request_iterator))
         finally:
             self._uploads.put_back(upload)
 
@@ -93,31 +96,31 @@ class ByteStreamService(ByteStreamServicer):
     async def QueryWriteStatus(
         self, request: QueryWriteStatusRequest, context: Context
     ) -> QueryWriteStatusResponse:
-        """How much has arrived: 0 for an upload that we know nothing of, from where it can always start.
+        """How much of the blob has arrived, uncompressed.
 
-        A compressed upload that is complete also tells 0, its compressed size being unknown: a client that
-        starts again instead of looking at `complete` is answered at once.
+        0 for an upload that we know nothing of, from where it can always start.
         """
         name = parse_upload_name(request.resource_name)
         self._instances.check(name.blob.instance, Right.CAS_WRITE)
         if await self._is_here(name):
-            return QueryWriteStatusResponse(
-                committed_size=0 if name.blob.zstd else name.blob.size, complete=True
-            )
+            return QueryWriteStatusResponse(committed_size=name.blob.size, complete=True)
         return QueryWriteStatusResponse(committed_size=self._uploads.committed(name) or 0)
 
-    async def _receive(self, upload: Upload, first: WriteRequest, rest: AsyncIterator[WriteRequest]) -> None:
+    async def _receive(self, upload: Upload, first: WriteRequest, rest: AsyncIterator[WriteRequest]) -> int:
         """Writes what comes, and stores the blob when the client says that this was all.
+
+        Returns the offset after the last byte. For ZSTD that is, as REAPI has it, where in the blob this call
+        began plus the compressed bytes that it took; and where to go on, when the blob is not complete.
 
         Clients send pieces of 16 KiB and up: they are gathered into chunks, since each write is a hop to a
         thread. What is still being gathered when the stream breaks is not committed, and sent again.
         """
         gathered: list[bytes] = []
         size = 0
+        expected = first.write_offset
         request: WriteRequest | None = first
         named = first.resource_name
         while request is not None:
-            expected = upload.writer.committed + size
             if request.resource_name not in ("", named):
                 raise InvalidArgument("resource_name differs from that of the stream's first WriteRequest")
             if request.write_offset != expected:
@@ -125,13 +128,15 @@ class ByteStreamService(ByteStreamServicer):
             if request.data:
                 gathered.append(request.data)
                 size += len(request.data)
+                expected += len(request.data)
             if size >= STREAM_CHUNK_BYTES or request.finish_write:
                 await self._write(upload, gathered, finish=request.finish_write)
                 gathered, size = [], 0
             if request.finish_write:
-                return
+                return expected
             request = await anext(rest, None)
         await self._write(upload, gathered, finish=False)
+        return upload.writer.committed
 
     async def _write(self, upload: Upload, data: list[bytes], *, finish: bool) -> None:
         def write() -> None:

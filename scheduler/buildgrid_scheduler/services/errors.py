@@ -6,6 +6,7 @@ code and message. Anything else is a fault of ours: it is logged with its trace,
 and an incident number to search the log for, never the trace itself.
 """
 
+import asyncio
 import functools
 import logging
 import uuid
@@ -25,9 +26,13 @@ ItemT = TypeVar("ItemT")
 
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 # Clients drop a call whose headers exceed 8 KiB (the default of gRPC's C core and of Java). The message
-# travels twice, the details in base64: 1 KiB and 4 KiB before encoding leave room for other headers.
-MAX_MESSAGE_CHARACTERS = 1024
+# travels twice, percent-encoded and in the details; these are in base64: 1 KiB as it is encoded, and 4 KiB
+# before that, leave room for other headers.
+MAX_MESSAGE_BYTES = 1024
 MAX_DETAILS_BYTES = 4096
+_CUT = " ... "
+_AS_THEY_ARE = bytes(byte for byte in range(0x20, 0x7F) if byte != ord("%"))
+"""what a message is sent with; all other bytes take three (gRPC over HTTP2, Status-Message)"""
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +98,7 @@ def trailing_status(error: SchedulerError) -> status_pb2.Status:
     Of many missing blobs only the first are listed: the caller uploads those, asks again, and is
     told the rest.
     """
-    status = status_pb2.Status(code=_number(error.code), message=str(error)[:MAX_MESSAGE_CHARACTERS])
+    status = status_pb2.Status(code=_number(error.code), message=shortened(str(error)))
     if not isinstance(error, MissingBlobs):
         return status
     failure = error_details_pb2.PreconditionFailure()
@@ -101,11 +106,36 @@ def trailing_status(error: SchedulerError) -> status_pb2.Status:
     for key in error.keys:
         violation = error_details_pb2.PreconditionFailure.Violation(type="MISSING", subject=f"blobs/{key}")
         size += violation.ByteSize() + 4
-        if size > MAX_DETAILS_BYTES - MAX_MESSAGE_CHARACTERS:
+        if size > MAX_DETAILS_BYTES - MAX_MESSAGE_BYTES:
             break
         failure.violations.append(violation)
     status.details.add().Pack(failure)
     return status
+
+
+def shortened(message: str, most: int = MAX_MESSAGE_BYTES) -> str:
+    """The message if it takes at most so many bytes in a header; its two ends otherwise.
+
+    What makes a message long is mostly what the caller sent, in the middle; the remedy is at the end.
+    """
+    if _encoded_size(message) <= most:
+        return message
+    room = (most - len(_CUT)) // 2
+    start, end = _fitting(message, room), _fitting(message[::-1], room)[::-1]
+    return f"{start}{_CUT}{end}"
+
+
+def _fitting(text: str, room: int) -> str:
+    """As much of the beginning as has room."""
+    text = text[:room]
+    while (size := _encoded_size(text)) > room:
+        text = text[: -max(1, (size - room) // 12)]  # a character takes 12 bytes at most
+    return text
+
+
+def _encoded_size(text: str) -> int:
+    data = text.encode(errors="replace")
+    return len(data) + 2 * len(data.translate(None, _AS_THEY_ARE))
 
 
 async def _abort(context: Context, error: Exception, method: Callable[..., object]) -> NoReturn:
@@ -113,17 +143,26 @@ async def _abort(context: Context, error: Exception, method: Callable[..., objec
     if isinstance(error, SchedulerError):
         _log.debug("%s: %s: %s", name, error.code.name, error)
         status = trailing_status(error)
-        if status.details:
-            await context.abort(
-                error.code, status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),)
-            )
-        await context.abort(error.code, status.message)
+        details = ((STATUS_DETAILS_KEY, status.SerializeToString()),) if status.details else ()
+        await _end(context, error.code, status.message, details)
     incident = uuid.uuid4().hex[:12]
     _log.error("%s failed, incident %s", name, incident, exc_info=error)
-    await context.abort(
+    await _end(
+        context,
         grpc.StatusCode.INTERNAL,
         f"internal error, incident {incident}: the server's log has the details under this number",
     )
+
+
+async def _end(
+    context: Context, code: grpc.StatusCode, message: str, details: tuple[tuple[str, bytes], ...] = ()
+) -> NoReturn:
+    try:
+        await context.abort(code, message, details)
+    except grpc.aio.InternalError as error:
+        # gRPC has ended the call meanwhile, for example for a message that is too large: nobody is left to
+        # tell. That is what a cancellation means to gRPC; any other error it would log as ours.
+        raise asyncio.CancelledError from error
 
 
 def _context_of(args: tuple[object, ...], kwargs: dict[str, object]) -> Context:

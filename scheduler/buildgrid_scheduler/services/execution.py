@@ -50,6 +50,8 @@ class ExecutionSettings:
     """What clients may ask for."""
 
     max_execution_timeout: timedelta = timedelta(hours=2)
+    check_input_tree: bool = False
+    """whether an action with inputs that are not in the CAS is refused, instead of failing on a bot"""
 
 
 class ExecutionService(ExecutionServicer):
@@ -86,12 +88,17 @@ class ExecutionService(ExecutionServicer):
 
     @streaming_rpc
     async def Execute(self, request: re_pb2.ExecuteRequest, context: Context) -> AsyncIterator[Operation]:
-        """See the REAPI text. FAILED_PRECONDITION names the blobs that are missing."""
+        """See the REAPI text. FAILED_PRECONDITION names the blobs that are missing.
+
+        The input tree is looked at only for an action that has to run, since one with a result needs no
+        inputs. Whether it could share a running job is decided later: such a one is looked at, too.
+        """
+        settings = self._settings
         instance = self._instances.check(request.instance_name, Right.EXECUTE)
         identity = self._instances.access.authorize(Right.EXECUTE, instance)
         check_digest_function(request.digest_function)
-        spec = await self._actions.read(request.action_digest)
-        self._check_timeout(spec.action)
+        spec = await self._actions.read(request.action_digest, check_input_tree=settings.check_input_tree)
+        _check_timeout(spec.action, settings.max_execution_timeout)
         label, requirements = self._property_set.execution_properties(spec.platform)
         digest = digest_key(request.action_digest)
         owner = None if identity is None else identity.owner_in(instance)
@@ -111,7 +118,9 @@ class ExecutionService(ExecutionServicer):
             command=spec.command_line,
         )
         if not spec.action.do_not_cache and not request.skip_cache_lookup:
-            await self._look_up(job, request.action_digest)
+            await self._look_up(job, request.action_digest, at_once=settings.check_input_tree)
+        if settings.check_input_tree and job.response is None:
+            await self._actions.check_inputs(spec.action)
         owner_id = await self._identity_id(owner)
         enqueue = Enqueue(self._engine.ticket(), name, job, request_metadata_of(context), owner_id, watch)
         enqueued = await self._engine.enqueue(enqueue)
@@ -196,19 +205,12 @@ class ExecutionService(ExecutionServicer):
             watch.push(loaded.state)
         return watch.state or loaded.state, loaded.cancelled
 
-    def _check_timeout(self, action: re_pb2.Action) -> None:
-        if not action.HasField("timeout"):
-            return
-        limit = self._settings.max_execution_timeout
-        seconds = action.timeout.seconds + action.timeout.nanos / 1e9
-        if not 0 <= seconds <= limit.total_seconds():
-            raise InvalidArgument(
-                f"timeout: {seconds:g} s; this server allows 0 to {limit.total_seconds():g} s"
-            )
-
-    async def _look_up(self, job: NewJob, digest: re_pb2.Digest) -> None:
-        """Ask a cache that is elsewhere; one in our database is asked by the transaction that enqueues."""
-        if isinstance(self._cache, PostgresActionCache) and self._engine.settings.store_results:
+    async def _look_up(self, job: NewJob, digest: re_pb2.Digest, *, at_once: bool) -> None:
+        """Ask a cache that is elsewhere; one in our database is asked by the transaction that enqueues,
+        unless the answer has to be known before.
+        """
+        ours = isinstance(self._cache, PostgresActionCache) and self._engine.settings.store_results
+        if ours and not at_once:
             job.look_up = True
         elif self._cache is not None:
             job.response = await self._blocking(
@@ -222,3 +224,11 @@ class ExecutionService(ExecutionServicer):
         except (SchedulerError, DecodeError) as error:
             log.warning("the action cache failed, action %s is run instead: %s", digest, error)
             return None
+
+
+def _check_timeout(action: re_pb2.Action, limit: timedelta) -> None:
+    if not action.HasField("timeout"):
+        return
+    seconds = action.timeout.seconds + action.timeout.nanos / 1e9
+    if not 0 <= seconds <= limit.total_seconds():
+        raise InvalidArgument(f"timeout: {seconds:g} s; this server allows 0 to {limit.total_seconds():g} s")

@@ -6,7 +6,7 @@ from functools import partial
 from buildgrid_client.digests import digest_key
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import ActionResult, Digest
 
-from buildgrid_scheduler.services.limits import MAX_INLINE_BYTES
+from buildgrid_scheduler.services.limits import MAX_BATCH_BYTES, MAX_INLINE_BYTES
 from buildgrid_scheduler.storage.abc import StorageABC
 
 _Put = Callable[[bytes], None]
@@ -23,8 +23,8 @@ def inline_outputs(
 ) -> None:
     """Fills `stdout_raw`, `stderr_raw` and `OutputFile.contents` of what is asked for, in that order.
 
-    What would take the answer beyond `max_bytes` of contents is left as a digest: REAPI calls inlining a
-    hint. Contents that the result holds already count. Digests stay in any case.
+    What would take the answer beyond `max_bytes` of contents, or beyond one message, is left as a digest:
+    REAPI calls inlining a hint. Contents that the result holds already count. Digests stay in any case.
     """
     wanted: list[tuple[Digest, _Put]] = []
     if stdout and result.stdout_digest.size_bytes > 0 and not result.stdout_raw:
@@ -37,7 +37,7 @@ def inline_outputs(
         for file in result.output_files
         if file.path in asked and file.digest.size_bytes > 0 and not file.contents
     )
-    room = max_bytes - _held(result)
+    room = min(max_bytes - _held(result), MAX_BATCH_BYTES - result.ByteSize())
     fitting: list[tuple[Digest, _Put]] = []
     for digest, put in wanted:
         if digest.size_bytes <= room:

@@ -28,5 +28,5 @@ class Instances:
         self.access.authorize(right, name)
         if name not in self._names:
             known = ", ".join(repr(known) for known in sorted(self._names)) or "none"
-            raise InvalidArgument(f"instance_name {name!r} is not known here; known instances: {known}")
+            raise InvalidArgument(f"instance_name {name[:200]!r} is not known here; known instances: {known}")
         return name

@@ -8,7 +8,7 @@ from google.longrunning.operations_pb2_grpc import OperationsServicer
 from google.protobuf.empty_pb2 import Empty
 
 from buildgrid_scheduler.auth.policy import Right
-from buildgrid_scheduler.core.errors import FailedPrecondition
+from buildgrid_scheduler.core.errors import FailedPrecondition, Unimplemented
 from buildgrid_scheduler.core.instance import split_qualified
 from buildgrid_scheduler.core.job_state import Stage, operation_message
 from buildgrid_scheduler.core.operation_filter import parse_filters
@@ -88,6 +88,11 @@ class OperationsService(OperationsServicer):  # type: ignore[misc]
             raise FailedPrecondition(f"operation {request.name!r} is not done; cancel it first")
         await self._engine.call(delete(loaded.instance, loaded.name))
         return Empty()
+
+    @rpc
+    async def WaitOperation(self, request: lr_pb2.WaitOperationRequest, context: Context) -> lr_pb2.Operation:
+        """Not offered."""
+        raise Unimplemented("WaitOperation is not offered; follow operations with WaitExecution")
 
     async def _load(self, wire_name: str) -> LoadedOperation:
         instance, name = split_qualified(wire_name)

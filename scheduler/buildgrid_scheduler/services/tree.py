@@ -24,6 +24,8 @@ from buildgrid_scheduler.storage.abc import StorageABC, check_digest
 from buildgrid_scheduler.storage.completeness import groups
 
 MAX_PAGE_SIZE = 1000
+MAX_DIRECTORY_BYTES = 32 * 1024 * 1024
+"""of one Directory; a larger blob is not read, since it is no directory that anybody could be told of"""
 
 
 class TreeWalk:
@@ -35,6 +37,11 @@ class TreeWalk:
 
     def __init__(self, storage: StorageABC, root: Digest, page_size: int, page_token: str) -> None:
         check_digest(root)
+        if root.size_bytes > MAX_DIRECTORY_BYTES:
+            raise InvalidArgument(
+                f"root_digest {digest_key(root)} is larger than any Directory may be here "
+                f"({MAX_DIRECTORY_BYTES} bytes)"
+            )
         if page_size < 0:
             raise InvalidArgument(f"page_size is {page_size}, must not be negative")
         self._storage = storage
@@ -113,7 +120,8 @@ class TreeWalk:
                 check_digest(node.digest)
             except InvalidArgument:
                 continue  # cannot be here, so it is missing
-            self._queue.append(node.digest)
+            if node.digest.size_bytes <= MAX_DIRECTORY_BYTES:
+                self._queue.append(node.digest)
 
 
 def _token(position: int, root: Digest) -> str:

@@ -43,7 +43,7 @@ class Uploads:
         self._uploads: dict[UploadName, Upload] = {}
 
     def committed(self, name: UploadName) -> int | None:
-        """Bytes that have arrived, as they travelled; None when the upload is not known."""
+        """Bytes of the blob that have arrived; None when the upload is not known."""
         upload = self._uploads.get(name)
         return None if upload is None else upload.writer.committed
 
@@ -65,6 +65,9 @@ class Uploads:
             if not known.is_parked:
                 raise Unavailable("another call is still writing this upload: try again")
             self._unpark(known)
+            if isinstance(known.writer, DecompressingWriter):
+                # REAPI: the offset is one in the blob. The client compresses what is left of it anew.
+                known.writer.begin_frame()
             return known
         if known is not None and known.is_parked:
             self.drop(known)

@@ -23,6 +23,10 @@ from buildgrid_scheduler.storage.abc import StorageABC, check_digest
 # Trees and directories are read in groups of about this size, in bytes: a bound on memory, not on results.
 _GROUP_BYTES = 16 * 1024 * 1024
 
+MAX_TREE_BYTES = 64 * 1024 * 1024
+"""of a Tree, some 500,000 files; and of a Directory. A result that names a larger one is never complete: any
+blob can be named as a Tree, and all of it would be in memory at once."""
+
 _Needed = dict[str, Digest]
 
 
@@ -83,7 +87,7 @@ def _files_of_trees(storage: StorageABC, results: list[ActionResult]) -> dict[st
     trees: _Needed = {}
     for result in results:
         for directory in result.output_directories:
-            if _has_tree(directory) and not _is_malformed(directory.tree_digest):
+            if _has_tree(directory) and _is_readable(directory.tree_digest):
                 trees[digest_key(directory.tree_digest)] = directory.tree_digest
     files_of: dict[str, _Needed] = {}
     for group in groups(trees.values()):
@@ -103,8 +107,9 @@ def _add_directories(storage: StorageABC, root: Digest, needed: _Needed, broken:
     while level:
         seen |= level.keys()
         needed.update(level)
+        broken.update(key for key, digest in level.items() if digest.size_bytes > MAX_TREE_BYTES)
         below: _Needed = {}
-        for group in groups(digest for digest in level.values() if not _is_malformed(digest)):
+        for group in groups(digest for digest in level.values() if _is_readable(digest)):
             for key, data in storage.read_many(group).items():
                 try:
                     directory = Directory.FromString(data)
@@ -134,6 +139,10 @@ def groups(digests: Iterable[Digest], limit: int = _GROUP_BYTES) -> Iterator[lis
         size += digest.size_bytes
     if group:
         yield group
+
+
+def _is_readable(digest: Digest) -> bool:
+    return digest.size_bytes <= MAX_TREE_BYTES and not _is_malformed(digest)
 
 
 def _is_malformed(digest: Digest) -> bool:

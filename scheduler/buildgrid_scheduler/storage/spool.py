@@ -8,6 +8,7 @@ import errno
 import hashlib
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -74,7 +75,9 @@ class SpoolWriter(BlobWriter):
     def abort(self) -> None:
         if self._spool is not None:
             spool, self._spool = self._spool, None
-            spool.close()
+            # A full disk does not even take what is still buffered, which nobody wants any more.
+            with suppress(OSError):
+                spool.close()
 
     def _open_spool(self) -> IO[bytes]:
         if self._spool is None:

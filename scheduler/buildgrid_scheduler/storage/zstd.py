@@ -68,26 +68,29 @@ def decompressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class DecompressingWriter(BlobWriter):
-    """Takes ZSTD frames and hands their content to a writer. `committed` counts compressed bytes.
+    """Takes ZSTD frames and hands their content to a writer. `committed` counts uncompressed bytes.
 
     Decompressed in small pieces: a writer that has got more than its digest's size stops it.
     """
 
     def __init__(self, writer: BlobWriter) -> None:
         self._writer = writer
-        self._decompressor = _decompressor().stream_writer(cast(IO[bytes], _Sink(writer)), closefd=False)
-        self._committed = 0
+        self.begin_frame()
+
+    def begin_frame(self) -> None:
+        """Forgets a frame that was cut off, but not what it held: the next byte begins a new frame."""
+        sink = cast(IO[bytes], _Sink(self._writer))
+        self._decompressor = _decompressor().stream_writer(sink, closefd=False)
 
     @property
     def committed(self) -> int:
-        return self._committed
+        return self._writer.committed
 
     def write(self, data: bytes) -> None:
         try:
             self._decompressor.write(data)
         except zstandard.ZstdError as error:
             raise InvalidArgument(f"the data is not valid ZSTD: {error}") from error
-        self._committed += len(data)
 
     def commit(self) -> None:
         self._writer.commit()

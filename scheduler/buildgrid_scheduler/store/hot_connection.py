@@ -97,7 +97,8 @@ class HotConnection:
         except (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable) as error:
             self._reset()
             raise DatabaseBusyError(f"the database is busy ({error.sqlstate})", CONFLICT_BACKOFF) from error
-        except psycopg.DataError as error:
+        except (psycopg.DataError, errors.ProgramLimitExceeded) as error:
+            # ProgramLimitExceeded: too large for an index, for example. No outage, and no better next time.
             self._reset()
             raise InvalidArgument(f"a value cannot be stored: {str(error).splitlines()[0]}") from error
         except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:

@@ -7,7 +7,10 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
+
+from buildgrid_scheduler.core.errors import Unavailable
 
 CONNECT_TIMEOUT = 10  # seconds
 
@@ -54,9 +57,17 @@ class SqlProvider:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A SQLAlchemy session: committed at the end of the block, rolled back when it raises."""
-        with self._sessions.begin() as session:
-            yield session
+        """A SQLAlchemy session: committed at the end of the block, rolled back when it raises.
+
+        Raises Unavailable when all connections of the pool have been in use for half a minute.
+        """
+        try:
+            with self._sessions.begin() as session:
+                yield session
+        except PoolTimeout as error:
+            raise Unavailable(
+                "every connection to the database is in use; try again, or raise database.pool_size"
+            ) from error
 
     def connect(self, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """A raw connection of one's own. Raises psycopg.OperationalError when the server is away."""

@@ -10,7 +10,18 @@ every write to them goes through the statements in this package, which tests hol
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Index, Integer, LargeBinary, SmallInteger, Text, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -264,6 +275,22 @@ class ActionResultEntry(Base):
     result: Mapped[bytes] = mapped_column(LargeBinary)
     """a serialized ActionResult"""
     stored_at: Mapped[datetime] = mapped_column(_Time)
+
+
+class ReplicaEntry(Base):
+    """A server process that lives, or did a moment ago. See fleet.replicas."""
+
+    __tablename__ = "replicas"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    host: Mapped[str] = mapped_column(Text)
+    version: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[datetime] = mapped_column(_Time)
+    config_hash: Mapped[str] = mapped_column(Text)
+    refused_hash: Mapped[str] = mapped_column(Text)
+    refused_error: Mapped[str] = mapped_column(Text)
+    fields_at_restart: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    seen_at: Mapped[datetime] = mapped_column(_Time)
 
 
 class CompatibilityEntry(Base):

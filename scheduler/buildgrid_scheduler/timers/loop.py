@@ -39,9 +39,13 @@ class TimerLoop:
                 self._thread = threading.Thread(target=self._run, name=f"timer: {self._what}", daemon=True)
                 self._thread.start()
 
+    def ask_to_stop(self) -> None:
+        """End after the step that is under way; does not wait for that."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """End after the step that is under way."""
-        self._stopping.set()
+        self.ask_to_stop()
         with self._lock:
             thread = self._thread
         if thread is not None:

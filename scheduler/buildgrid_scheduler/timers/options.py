@@ -9,6 +9,8 @@ _UNITS = ("weeks", "days", "hours", "minutes", "seconds")
 
 ABANDONED_AFTER = timedelta(minutes=5)
 """the default of `abandoned_operation_timeout`"""
+UNSTARTED_AFTER = timedelta(minutes=30)
+"""the default of `Scheduler`'s `lease_start_timeout`: bots fetch inputs before they start"""
 
 
 class AgedJobHandlerOptions(NamedTuple):
@@ -68,6 +70,8 @@ class TimerSettings:
     """from the start at the worker; None: no limit"""
     execution_grace: timedelta = timedelta(seconds=60)
     """on top of it, for bots to report by themselves that Action.timeout is over"""
+    lease_start_timeout: timedelta | None = None
+    """so long after a bot was told of a lease it must have started it; None: it may take for ever"""
     queue_timeout: AgedJobHandlerOptions | None = None
     pruning: AgedJobHandlerOptions | None = None
     abandoned_operation_timeout: timedelta | None = ABANDONED_AFTER

@@ -15,7 +15,7 @@ class Rounds(Protocol):
         ...
 
     def execution_timeouts(self) -> Iterator[int]:
-        """End what executes for too long."""
+        """End what executes for too long, and take back what was not started for too long."""
         ...
 
     def queue_timeouts(self) -> Iterator[int]:
@@ -45,7 +45,9 @@ class Timers:
             rounds.expired_sessions, _session_expiry(settings), "expired sessions were closed"
         )
         self.execution = TimerLoop(
-            rounds.execution_timeouts, _execution(settings), "jobs were ended after max_execution_timeout"
+            rounds.execution_timeouts,
+            _execution(settings),
+            "leases were ended after max_execution_timeout or lease_start_timeout",
         )
         self.queue = TimerLoop(rounds.queue_timeouts, _queue(settings), "jobs were ended that no bot took")
         self.pruning = TimerLoop(rounds.pruning, _pruning(settings), "old jobs were pruned")
@@ -71,6 +73,8 @@ class Timers:
     def stop(self) -> None:
         """End each after the step that is under way."""
         for loop, _ in self._loops:
+            loop.ask_to_stop()
+        for loop, _ in self._loops:
             loop.stop()
 
     def reconfigure(self, settings: TimerSettings) -> None:
@@ -87,7 +91,8 @@ def _session_expiry(settings: TimerSettings) -> float:
 
 
 def _execution(settings: TimerSettings) -> float:
-    return settings.execution_interval if settings.max_execution_timeout else 0
+    limited = settings.max_execution_timeout or settings.lease_start_timeout
+    return settings.execution_interval if limited else 0
 
 
 def _queue(settings: TimerSettings) -> float:

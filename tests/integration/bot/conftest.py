@@ -10,6 +10,7 @@ import grpc
 import pytest
 from buildgrid_bot.action import ActionRunner
 from buildgrid_bot.cache import FileCache
+from buildgrid_bot.log_streams import LogStreams
 from buildgrid_bot.sandbox import Sandbox, find_sandbox
 from buildgrid_bot.session import BotSession
 from buildgrid_bot.trouble import SessionRefused
@@ -60,11 +61,20 @@ async def start_bot(farm: FakeFarm, best_sandbox: Sandbox, tmp_path: Path) -> As
             cache_bytes: int = 1 << 30,
             kill_grace: float = 1.0,
             refused_for: float = 60.0,
+            log_streams: str | None = None,
+            linger: float = 60.0,
+            last_word: float = 60.0,
         ) -> Bot:
             sandbox = sandbox or best_sandbox
             cache_dir = tmp_path / "cache"
             channel = open_channel(farm.endpoint)
             stack.push_async_callback(channel.close)
+            streams = None
+            if log_streams is not None:
+                stream_channel = open_channel(log_streams)
+                stack.push_async_callback(stream_channel.close)
+                streams = LogStreams(stream_channel, linger=linger, last_word=last_word)
+                stack.push_async_callback(streams.close, 0.0)
             cache = FileCache(cache_dir, cache_bytes)
             stack.callback(cache.close)
             runner = ActionRunner(
@@ -75,6 +85,7 @@ async def start_bot(farm: FakeFarm, best_sandbox: Sandbox, tmp_path: Path) -> As
                 bot_id="bot",
                 slots=slots,
                 kill_grace=kill_grace,
+                log_streams=streams,
             )
             stack.callback(runner.close)
             session = BotSession(

@@ -123,7 +123,10 @@ class Job:
 
 
 class FakeBots(bots_pb2_grpc.BotsServicer):
-    """Jobs go to whatever session polls. Every change is announced on `changed`."""
+    """Jobs go to whatever session polls. Every change is announced on `changed`.
+
+    `streams`: the names to write standard output and error to, by lease, told beside each answer.
+    """
 
     def __init__(self) -> None:
         self.changed = asyncio.Condition()
@@ -135,6 +138,7 @@ class FakeBots(bots_pb2_grpc.BotsServicer):
         self.codes: list[grpc.StatusCode] = []
         self.refusals = 0
         self.refusal: tuple[grpc.StatusCode, str] | None = None
+        self.streams: dict[str, tuple[str, str]] = {}
 
     async def CreateBotSession(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
         if self.refusal is not None:
@@ -208,7 +212,20 @@ class FakeBots(bots_pb2_grpc.BotsServicer):
                 for job in self._waiting()[:free]:
                     job.sent = True
                     answer.leases.append(job.lease)
+            context.set_trailing_metadata(self._trailers(answer))
             return answer
+
+    def _trailers(self, answer: bots_pb2.BotSession) -> tuple[tuple[str, bytes], ...]:
+        trailers = []
+        for lease in answer.leases:
+            stdout, stderr = self.streams.get(lease.id, ("", ""))
+            metadata = re_pb2.ExecuteOperationMetadata(
+                action_digest=digest_of(self.jobs[lease.id].lease.payload.value),
+                stdout_stream_name=stdout,
+                stderr_stream_name=stderr,
+            )
+            trailers.append(("executeoperationmetadata-bin", metadata.SerializeToString()))
+        return tuple(trailers)
 
     def _waiting(self) -> list[Job]:
         return [job for job in self.jobs.values() if not job.sent]
@@ -241,9 +258,11 @@ class FakeFarm:
             await self._server.stop(None)
             self._server = None
 
-    async def submit(self, action: re_pb2.Action) -> Job:
+    async def submit(self, action: re_pb2.Action, streams: tuple[str, str] | None = None) -> Job:
         self._serial += 1
         lease = bots_pb2.Lease(id=f"job-{self._serial}", state=bots_pb2.PENDING)
+        if streams is not None:
+            self.bots.streams[lease.id] = streams
         lease.payload.Pack(action)
         return await self.submit_lease(lease)
 

@@ -160,7 +160,7 @@ def first_run_in_vain(
     committed: bool,
     thread: str = ERRANDS,
 ) -> Iterator[None]:
-    """The first run is rolled back, or `committed` and not heard of; somebody acts; it is run again."""
+    """The first run is rolled back or `committed`, nobody hears which; somebody acts; it is run again."""
     with _instead_of_transaction(monkeypatch) as (real, use):
         failed: list[str] = []
 
@@ -176,7 +176,7 @@ def first_run_in_vain(
             with suppress(DatabaseBusyError):
                 real(connection, body if committed else lose)
             meanwhile()
-            raise DatabaseBusyError("the connection is lost", 0.0, unknown=committed)
+            raise DatabaseBusyError("the connection is lost", 0.0, unknown=True)
 
         use(transaction)
         yield
@@ -204,6 +204,50 @@ def every_first_try_fails(monkeypatch: pytest.MonkeyPatch, *, committed: bool) -
 
         use(transaction)
         yield
+
+
+class FaultsOnDemand:
+    """The next transaction of a kind of thread, once it is armed, has to be run twice."""
+
+    def __init__(self) -> None:
+        self._armed: dict[str, bool] = {}
+        self.happened = 0
+
+    def arm(self, thread: str, *, committed: bool) -> None:
+        """Its first run will be `committed` or rolled back, and nobody hears which."""
+        self._armed[thread] = committed
+
+    def disarm(self) -> None:
+        """No further faults."""
+        self._armed.clear()
+
+    def due(self) -> bool | None:
+        """Whether the fault that now hits this thread commits; none: there is none."""
+        committed = self._armed.pop(threading.current_thread().name, None)
+        self.happened += committed is not None
+        return committed
+
+
+@contextmanager
+def faults_on_demand(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultsOnDemand]:
+    """Connections are lost when the test wants it."""
+    faults = FaultsOnDemand()
+    with _instead_of_transaction(monkeypatch) as (real, use):
+
+        def transaction(connection: HotConnection, body: Callable[[Statements], Any]) -> Any:
+            committed = faults.due()
+            if committed is None:
+                return real(connection, body)
+
+            def lose(db: Statements) -> Any:
+                body(db)
+                raise DatabaseBusyError("it was rolled back", 0.0, unknown=True)
+
+            real(connection, body if committed else lose)
+            raise DatabaseBusyError("the connection is lost", 0.0, unknown=True)
+
+        use(transaction)
+        yield faults
 
 
 @contextmanager

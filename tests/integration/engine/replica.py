@@ -30,6 +30,7 @@ from buildgrid_scheduler.engine.items import (
     WriteItem,
 )
 from buildgrid_scheduler.engine.items import Report as Report
+from buildgrid_scheduler.engine.observer import EngineObserver
 from buildgrid_scheduler.engine.operations import cancel
 from buildgrid_scheduler.engine.round import RoundSettings
 from buildgrid_scheduler.engine.sessions import NewSession
@@ -92,6 +93,7 @@ class Replica:
     max_queue_size: int | None = None
     patience: float = 10.0
     clock: SteppingClock = field(default_factory=SteppingClock)
+    observer: EngineObserver | None = None
 
     def __post_init__(self) -> None:
         self.engine = Engine(
@@ -105,6 +107,8 @@ class Replica:
             clock=self.clock,
             patience=self.patience,
         )
+        if self.observer is not None:
+            self.engine.observe(self.observer)
         self.engine.start()
 
     def stop(self) -> None:
@@ -135,7 +139,7 @@ class Replica:
 
     def look(self) -> None:
         """Let the replica find what waits, as its listener would."""
-        self.engine.look_for_work()
+        self.engine.news.look_for_work()
         self.call(lambda db, now, effects: None)
 
     def submitted_call(self, transaction: Transaction[R]) -> Call[R]:

@@ -187,3 +187,20 @@ def test_two_replicas_reap_the_same_sessions_at_once_and_each_is_closed_once(
     with provider.connect() as connection:
         rows = connection.execute("SELECT DISTINCT n_tries, n_infra_tries FROM jobs").fetchall()
     assert rows == [(1, 1)]
+
+
+def test_hints_of_jobs_that_no_bot_asks_for_here_are_forgotten_once_others_have_done_them(
+    replica: Replica, other: Replica
+) -> None:
+    """Otherwise each kind of job that ever passed would be kept for ever."""
+    everything = pairs({"Pool": [str(n) for n in range(50)]})
+    for n in range(50):
+        replica.enqueue(f"action {n}", needs={"Pool": [str(n)]})
+    assert len(replica.engine.waiting.candidates("", everything)) == 50
+    session = other.open(capacity=50)
+    other.look()
+    jobs = {tell.job_name: success() for tell in other.sync(session, offer=everything).leases}
+    assert len(jobs) == 50
+    other.sync(session, offer=everything, reports=jobs)
+    replica.look()
+    assert replica.engine.waiting.candidates("", everything) == set()

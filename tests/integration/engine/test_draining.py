@@ -190,13 +190,13 @@ def test_a_bot_that_waits_on_another_replica_hears_of_its_mark_and_of_its_end(
     session = replica.open()
     item = held(other, session)
     replica.call(drain_when_idle("", ["bot"]))
-    other.engine.poke([session])
+    other.engine.news.poke([session])
     job = replica.enqueue("action").job_name
     other.look()
     other.settle()
     assert not item.ticket.future.done()
     replica.call(undrain("", ["bot"]))
-    other.engine.poke([session])
+    other.engine.news.poke([session])
     assert told(item) == [job]
 
 

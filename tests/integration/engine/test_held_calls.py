@@ -142,7 +142,7 @@ def test_a_job_that_is_told_of_while_the_call_is_on_its_way_to_be_held_is_given(
         item = replica.submitted_sync(session, hold=True)
         gate.wait_until_reached()
         job = other.enqueue("action").job_name
-        replica.engine.heard_of_arrivals([ANYWHERE])
+        replica.engine.news.arrived([ANYWHERE])
     assert told(item) == [job]
 
 
@@ -205,7 +205,7 @@ def test_a_batch_that_has_to_be_run_again_wakes_the_same_bots(
     item = held(replica, replica.open())
     job = other.enqueue("action").job_name
     with first_transaction_rolled_back(monkeypatch):
-        replica.engine.heard_of_arrivals([ANYWHERE])
+        replica.engine.news.arrived([ANYWHERE])
         assert told(item) == [job]
 
 
@@ -389,7 +389,7 @@ def test_a_held_call_whose_connection_died_has_no_say_after_the_bot_called_elsew
     other.enqueue("action")
     job = other.take(session)
     other.sync(session, reports={job: Report(ACTIVE)})
-    replica.engine.poke([session])  # its old report, of no lease, must not close the session
+    replica.engine.news.poke([session])  # its old report, of no lease, must not close the session
     with pytest.raises(Unavailable):
         result(silent)
     (tell,) = other.sync(session, reports={job: Report(ACTIVE)}).leases

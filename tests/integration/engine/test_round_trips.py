@@ -34,7 +34,7 @@ class Cost:
 
 @pytest.fixture
 def cost(monkeypatch: pytest.MonkeyPatch, replica: Replica) -> Iterator[Cost]:
-    replica.engine.peers = False
+    replica.engine.news.peers = False
     cost = Cost()
     execute, fetch = Statements.execute, psycopg.Cursor._fetch_pipeline
 

@@ -317,7 +317,7 @@ def test_a_suspect_wakes_an_idle_bot_on_the_replica_that_hears_of_it_first(
     jobs = asks(replica, victim, "victim")
     replica.sync(victim, "victim", reports=running(*jobs), offer=None)
     replica.close(victim)
-    other.engine.tell_arrivals([("", f"alone:{requirement_hash({})}")])  # as the notification has it
+    other.engine.news.tell_arrivals([("", f"alone:{requirement_hash({})}")])  # as the notification has it
     assert [tell.job_name for tell in result(item).leases] == jobs
 
 

@@ -2,101 +2,41 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 
 import pytest
 from buildgrid_client.digests import digest_key, digest_of
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb2
-from buildgrid_protos.build.buildbox.execution_stats_pb2 import ExecutionStatistics
-from buildgrid_scheduler.assets import AssetClient
-from buildgrid_scheduler.core.clock import to_timestamp
 from buildgrid_scheduler.core.completed_job import CompletedJob
-from buildgrid_scheduler.core.metering import IdentityKey
-from buildgrid_scheduler.engine.log_streams import store_streams
-from buildgrid_scheduler.integrations import Integrations, build_integrations
-from buildgrid_scheduler.metering.package import service_client
+from buildgrid_scheduler.integrations import build_integrations
 from buildgrid_scheduler.storage.memory import MemoryStorage
 from buildgrid_scheduler.store.provider import SqlProvider
-from google.protobuf.any_pb2 import Any
-from google.protobuf.duration_pb2 import Duration
-from prometheus_client import CollectorRegistry
 
 from tests.integration.engine.replica import Replica
-from tests.integration.integrations.grpc_servers import AssetServer, LogStreamServer
+from tests.integration.integrations.conftest import Build
+from tests.integration.integrations.executions import (
+    ACTION,
+    ACTION_DIGEST,
+    JO,
+    NOW,
+    WITHIN,
+    executed,
+    queued_seconds,
+)
+from tests.integration.integrations.grpc_servers import AssetServer
 from tests.integration.integrations.metering_server import MeteringServer
 from tests.integration.integrations.test_metering import own
 
 # The client package of metering calls a method of pydantic that is deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated:DeprecationWarning")
 
-WITHIN = 20.0
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-JO: IdentityKey = ("main/team", "build", "bazel", "jo")
-ACTION = re_pb2.Action(command_digest=digest_of(b"command"), input_root_digest=digest_of(b"root"))
-ACTION_DIGEST = digest_of(ACTION.SerializeToString())
-Build = Callable[..., Integrations]
-
-
-@pytest.fixture
-def build(
-    storage: MemoryStorage,
-    provider: SqlProvider,
-    replica: Replica,
-    asset_server: AssetServer,
-    log_stream_server: LogStreamServer,
-    metering_server: MeteringServer,
-) -> Iterator[Build]:
-    """Integrations with every service."""
-    built: list[Integrations] = []
-
-    def build() -> Integrations:
-        integrations = build_integrations(
-            storage,
-            provider,
-            lambda i, s, j, streams: replica.call(store_streams(i, s, j, streams)),
-            metering_client=service_client(metering_server.url, None, WITHIN),
-            throttle_wait=WITHIN,
-            logstream_channel=log_stream_server.channel(),
-            logstream_wait=WITHIN,
-            asset_client=AssetClient(asset_server.channel(), timeout=WITHIN),
-            queued_action_retention_hours=1,
-            completed_action_retention_hours=2,
-            action_result_retention_hours=3,
-            clock=lambda: NOW,
-        )
-        integrations.start()
-        built.append(integrations)
-        return integrations
-
-    yield build
-    for integrations in built:
-        integrations.stop(0)
-
-
-def executed(storage: MemoryStorage) -> re_pb2.ExecutedActionMetadata:
-    rusage = ExecutionStatistics.ProcessResourceUsage(utime=Duration(seconds=3))
-    packed = Any()
-    packed.Pack(ExecutionStatistics(command_rusage=rusage))
-    blob = packed.SerializeToString()
-    storage.write_many([(digest_of(blob), blob)])
-    metadata = re_pb2.ExecutedActionMetadata(
-        queued_timestamp=to_timestamp(NOW),
-        worker_start_timestamp=to_timestamp(NOW + timedelta(seconds=4)),
-    )
-    metadata.auxiliary_metadata.add().Pack(digest_of(blob))
-    return metadata
-
 
 def completed(job: str, response: re_pb2.ExecuteResponse) -> CompletedJob:
-    return CompletedJob(job, "team", digest_key(ACTION_DIGEST), "linux", response.SerializeToString())
+    return ended(job, response.SerializeToString(), response.status.code)
 
 
-def queued_seconds(integrations: Integrations) -> float | None:
-    registry = CollectorRegistry()
-    registry.register(integrations.histograms)
-    labels = {"property_label": "linux", "step": "queued"}
-    return registry.get_sample_value("buildgrid_execution_seconds_sum", labels)
+def ended(job: str, response: bytes, code: int = 0) -> CompletedJob:
+    return CompletedJob(job, "team", digest_key(ACTION_DIGEST), "linux", response, code, NOW)
 
 
 def test_a_job_that_succeeds_is_kept_measured_and_charged(
@@ -167,7 +107,7 @@ def test_a_response_that_cannot_be_read_does_not_end_the_thread(
     build: Build, storage: MemoryStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     integrations = build()
-    odd = CompletedJob("odd", "team", digest_key(ACTION_DIGEST), "linux", b"\xff\xff")
+    odd = ended("odd", b"\xff\xff")
     good = re_pb2.ExecuteResponse(result=re_pb2.ActionResult(execution_metadata=executed(storage)))
     integrations.jobs_completed([odd, completed("good", good)])
     integrations.stop(WITHIN)

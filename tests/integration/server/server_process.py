@@ -36,6 +36,12 @@ class Server(Replica):
         self.configuration.update(settings)
         self._config.write_text(yaml.safe_dump(self.configuration))
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         assert self._process is not None
@@ -58,8 +64,11 @@ class Server(Replica):
 
     def families(self) -> dict[str, Metric]:
         """All metrics, by the name of their family."""
-        _, text = self._get("/metrics")
-        return {family.name: family for family in text_string_to_metric_families(text)}
+        return {family.name: family for family in text_string_to_metric_families(self.metrics_text())}
+
+    def metrics_text(self) -> str:
+        """All metrics, as /metrics tells them just now."""
+        return self._get("/metrics")[1]
 
     def value(self, sample: str, **labels: str) -> float | None:
         """One sample; None if there is none."""

@@ -87,18 +87,20 @@ async def test_a_blob_is_read_whole(server: StorageServer) -> None:
 @pytest.mark.parametrize(
     ("offset", "limit"), [(0, 10), (1_500_000, 0), (1_500_000, 2_000_000), (5_000_000, 0)]
 )
-@pytest.mark.parametrize("zstd", [False, True])
-async def test_ranges_count_bytes_of_the_uncompressed_blob(
-    server: StorageServer, offset: int, limit: int, zstd: bool
-) -> None:
+async def test_a_range_of_a_blob_is_read(server: StorageServer, offset: int, limit: int) -> None:
     server.storage.stream_write(digest_of(TEXT), [TEXT])
     expected = TEXT[offset : offset + limit] if limit else TEXT[offset:]
-    if zstd:
-        frame = await read(server, f"compressed-blobs/zstd/{digest_key(digest_of(TEXT))}", offset, limit)
-        assert zstandard.ZstdDecompressor().decompress(frame) == expected
-        assert len(frame) < max(len(expected), 20)
-    else:
-        assert await read(server, f"blobs/{digest_key(digest_of(TEXT))}", offset, limit) == expected
+    assert await read(server, f"blobs/{digest_key(digest_of(TEXT))}", offset, limit) == expected
+
+
+@pytest.mark.parametrize("offset", [0, 1_500_000, 5_000_000])
+async def test_offsets_of_compressed_reads_count_uncompressed_bytes(
+    server: StorageServer, offset: int
+) -> None:
+    server.storage.stream_write(digest_of(TEXT), [TEXT])
+    frame = await read(server, f"compressed-blobs/zstd/{digest_key(digest_of(TEXT))}", offset)
+    assert zstandard.ZstdDecompressor().decompress(frame) == TEXT[offset:]
+    assert len(frame) < max(len(TEXT[offset:]), 20)
 
 
 @pytest.mark.parametrize("name", ["main/team/blobs/", "blobs/sha256/", "main/team/blobs/sha256/"])
@@ -129,6 +131,8 @@ async def test_a_missing_blob_is_not_found(server: StorageServer) -> None:
         ("nowhere/blobs/HERE", 0, 0, grpc.StatusCode.INVALID_ARGUMENT),
         ("blobs/../../etc/passwd", 0, 0, grpc.StatusCode.INVALID_ARGUMENT),
         ("compressed-blobs/brotli/HERE", 0, 0, grpc.StatusCode.INVALID_ARGUMENT),
+        ("compressed-blobs/zstd/HERE", 0, 1, grpc.StatusCode.INVALID_ARGUMENT),
+        ("compressed-blobs/zstd/HERE", 2, 0, grpc.StatusCode.OUT_OF_RANGE),
         ("", 0, 0, grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
@@ -258,9 +262,10 @@ async def test_an_unknown_upload_starts_at_zero(server: StorageServer) -> None:
     assert await status(server, upload_name(DIGEST)) == (0, False)
 
 
-async def test_a_finished_upload_is_complete(server: StorageServer) -> None:
+@pytest.mark.parametrize("blobs", ["blobs", "compressed-blobs/zstd"])
+async def test_a_finished_upload_is_complete(server: StorageServer, blobs: str) -> None:
     await write(server, upload_name(DIGEST), BLOB)
-    assert await status(server, upload_name(DIGEST)) == (len(BLOB), True)
+    assert await status(server, upload_name(DIGEST, blobs=blobs)) == (len(BLOB), True)
 
 
 async def test_an_upload_goes_on_where_it_was_interrupted(server: StorageServer) -> None:
@@ -272,14 +277,28 @@ async def test_an_upload_goes_on_where_it_was_interrupted(server: StorageServer)
     assert server.storage.read_one(DIGEST) == BLOB
 
 
-async def test_a_compressed_upload_goes_on_where_it_was_interrupted(server: StorageServer) -> None:
-    frame = zstandard.ZstdCompressor().compress(BLOB)
-    name = upload_name(DIGEST, blobs="compressed-blobs/zstd")
-    assert await interrupted_upload(server, name, frame[:3_000_000]) == 3_000_000
-    assert await status(server, name) == (3_000_000, False)
-    answer = await server.bytestream.Write(pieces(name, frame, start=3_000_000))
-    assert answer.committed_size == len(frame)
-    assert server.storage.read_one(DIGEST) == BLOB
+@pytest.mark.parametrize("blob", [BLOB, TEXT], ids=["noise", "text"])
+async def test_a_compressed_upload_goes_on_at_an_offset_in_the_uncompressed_blob(
+    server: StorageServer, blob: bytes
+) -> None:
+    digest = digest_of(blob)
+    name = upload_name(digest, blobs="compressed-blobs/zstd")
+    frame = zstandard.ZstdCompressor().compress(blob)
+    committed = await interrupted_upload(server, name, frame[: len(frame) // 2])
+    assert 0 < committed < len(blob)
+    assert await status(server, name) == (committed, False)
+    rest = zstandard.ZstdCompressor().compress(blob[committed:])
+    half = len(rest) // 2
+    answer = await server.bytestream.Write(
+        iter(
+            [
+                WriteRequest(resource_name=name, write_offset=committed, data=rest[:half]),
+                WriteRequest(write_offset=committed + half, data=rest[half:], finish_write=True),
+            ]
+        )
+    )
+    assert answer.committed_size == committed + len(rest)
+    assert server.storage.read_one(digest) == blob
 
 
 async def test_a_client_that_vanished_finds_what_had_arrived(server: StorageServer) -> None:

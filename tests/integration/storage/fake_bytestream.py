@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import zstandard
 from buildgrid_protos.google.bytestream.bytestream_pb2 import (
     QueryWriteStatusRequest,
     QueryWriteStatusResponse,
@@ -21,8 +22,8 @@ PIECE = 100_000
 class BreakingByteStream(ByteStreamServicer):
     """`sent` is what reads send: at most `cuts[0]` bytes of it, then the stream breaks, while there are cuts.
 
-    Writes are collected by name in `uploads`; each takes at most `cuts[0]` bytes more, likewise. `forget`:
-    at the next resumption, another replica answers that knows nothing of the upload.
+    Writes are collected by name in `uploads`, uncompressed; each takes at most `cuts[0]` bytes more,
+    likewise. `forget`: at the next resumption, another replica answers that knows nothing of the upload.
     """
 
     def __init__(self, sent: bytes = b"", cuts: tuple[int, ...] = ()) -> None:
@@ -51,22 +52,26 @@ class BreakingByteStream(ByteStreamServicer):
     async def Write(  # noqa: N802
         self, requests: AsyncIterator[WriteRequest], context: Context
     ) -> WriteResponse:
-        name, left = "", self.cuts.pop(0) if self.cuts else None
+        name, end, left = "", 0, self.cuts.pop(0) if self.cuts else None
         async for request in requests:
             if not name:
                 name = request.resource_name
                 self.write_offsets.append(request.write_offset)
                 if request.write_offset and self.forget:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "write_offset must be 0")
-            upload = self.uploads.setdefault(name, bytearray())
-            if request.write_offset != len(upload):
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"must be {len(upload)}")
-            upload += request.data
+                upload = self.uploads.setdefault(name, bytearray())
+                end = len(upload)
+                frame = zstandard.ZstdDecompressor().decompressobj()  # each call brings one of its own
+                unpack = frame.decompress if "/zstd/" in name else bytes
+            if request.write_offset != end:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"must be {end}")
+            upload += unpack(request.data)
+            end += len(request.data)
             if left is not None and len(upload) >= left:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
             if request.finish_write:
                 self.finished[name] = bytes(upload)
-        size = len(self.uploads[name]) if self.committed_size is None else self.committed_size
+        size = end if self.committed_size is None else self.committed_size
         return WriteResponse(committed_size=size)
 
     async def QueryWriteStatus(  # noqa: N802

@@ -1,5 +1,6 @@
 """What becomes of errors of the database, and that the connection is good for the next transaction."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,15 @@ def test_a_value_that_can_not_be_stored_is_the_callers_fault(
         hot.transaction(body)
     with pytest.raises(InvalidArgument):
         hot.transaction(lambda db: db.execute(INSERT, ("a\0b",)))
+    hot.transaction(lambda db: db.execute(INSERT, ("b",)))
+    assert written(provider) == ["b"]
+
+
+def test_a_value_that_is_too_large_for_an_index_is_no_outage(
+    hot: HotConnection, provider: SqlProvider
+) -> None:
+    with pytest.raises(InvalidArgument, match="index"):
+        hot.transaction(lambda db: db.execute(INSERT, (random.Random(1).randbytes(2000).hex(),)))
     hot.transaction(lambda db: db.execute(INSERT, ("b",)))
     assert written(provider) == ["b"]
 

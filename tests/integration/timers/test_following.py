@@ -162,7 +162,7 @@ async def test_many_that_leave_at_once_are_noted_by_two_transactions_at_most(
     replica.clock.advance(PERIOD)
     left_from = replica.clock()
     with stopped_after_commit(monkeypatch, ERRANDS) as gate:
-        replica.engine.look_for_work()
+        replica.engine.news.look_for_work()
         gate.wait_until_reached()
         for operation in operations:
             mine.following.left(operation)

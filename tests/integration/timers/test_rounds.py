@@ -44,7 +44,7 @@ def aged(window: int = 10_000) -> AgedJobHandlerOptions:
 @contextmanager
 def listening(replica: Replica) -> Iterator[None]:
     """The replica hears the others."""
-    listener = Listener(replica.provider, replica.engine)
+    listener = Listener(replica.provider, replica.engine.news)
     listener.start()
     try:
         assert listener.heard_once.wait(WAIT)

@@ -25,6 +25,7 @@ def keep_logging() -> Iterator[None]:
         ([], "--endpoint"),
         (["--endpoint", "localhost"], "grpc://HOST:PORT"),
         (["--endpoint", "grpc://h:1", "--cas-endpoint", "http://x"], "--cas-endpoint"),
+        (["--endpoint", "grpc://h:1", "--logstream-endpoint", "h:1"], "--logstream-endpoint: endpoint 'h:1'"),
         (["--endpoint", "grpc://h:1", "--property", "x"], "--property"),
         (["--endpoint", "grpc://h:1", "--slots", "0"], "--slots"),
         (["--endpoint", "grpc://h:1", "--cache-bytes", "much"], "--cache-bytes"),

@@ -30,17 +30,24 @@ def test_changes_are_named(tmp_path: Path, before: str, after: str, found: Chang
     assert changes(load(tmp_path, before), load(tmp_path, after)) == found
 
 
-def test_a_policy_can_change_while_who_issues_tokens_can_not(tmp_path: Path) -> None:
-    def auth(issuer: str, right: str) -> str:
-        return (
-            f"auth: {{jwt: [{{issuer: {issuer}, audiences: [a], jwks: {{file: keys}}}}], "
-            f"policy: [{{identities: [{{subject: '*'}}], rights: [{right}]}}]}}"
-        )
+def auth(issuer: str, right: str) -> str:
+    return (
+        f"auth: {{jwt: [{{issuer: {issuer}, audiences: [a], jwks: {{file: keys}}}}], "
+        f"policy: [{{identities: [{{subject: '*'}}], rights: [{right}]}}]}}"
+    )
 
-    before, after = load(tmp_path, auth("a", "execute")), load(tmp_path, auth("b", "administer"))
-    assert changes(before, after) == Changes(["auth.policy"], ["auth.jwt"])
-    effective = in_force(before, after)
-    assert (effective.auth.jwt, effective.auth.policy) == (before.auth.jwt, after.auth.policy)
+
+def test_a_policy_is_taken_up(tmp_path: Path) -> None:
+    before, after = load(tmp_path, auth("a", "execute")), load(tmp_path, auth("a", "administer"))
+    assert changes(before, after) == Changes(["auth.policy"], [])
+    assert in_force(before, after) == after
+
+
+@pytest.mark.parametrize("changed", [auth("b", "administer"), ""])
+def test_a_policy_waits_with_the_issuers_that_it_is_written_for(tmp_path: Path, changed: str) -> None:
+    before, after = load(tmp_path, auth("a", "execute")), load(tmp_path, changed)
+    assert changes(before, after) == Changes([], ["auth.jwt", "auth.policy"])
+    assert in_force(before, after) == before
 
 
 def test_what_is_in_force_has_the_reloadable_fields_of_the_new_and_the_others_of_the_old(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from buildgrid_scheduler.core.errors import InvalidArgument, Unavailable
+from buildgrid_scheduler.engine import batcher as batcher_module
 from buildgrid_scheduler.engine.batcher import Batcher
 from buildgrid_scheduler.notifier.delivery import Delivery, Ticket
 from buildgrid_scheduler.store.hot_connection import DatabaseBusyError
@@ -215,6 +216,86 @@ def test_stopping_finishes_what_was_submitted_and_refuses_what_comes_later(
     batcher.submit(late)
     with pytest.raises(Unavailable, match="shutting down"):
         late.result()
+
+
+# --- the end
+
+
+def away() -> DatabaseBusyError:
+    return DatabaseBusyError("the database cannot be reached", 3600.0, unknown=True)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "HURRIED_PATIENCE", 0.2)
+
+
+def test_at_the_end_a_database_that_is_away_is_not_waited_for_long(
+    workshop: Workshop, start: Start, short: None
+) -> None:
+    """Neither for the pause until the next attempt, nor for as long as callers have patience."""
+    words = [str(n) for n in range(5)]
+    workshop.faults = {word: [away() for _ in range(1000)] for word in words}
+    wishes = [Wish(word) for word in words]
+    batcher = start(patience=3600, largest=1)
+    batcher.submit(*wishes)
+    workshop.wait_for_batch()
+    batcher.stop()
+    assert not batcher.alive
+    for wish in wishes:
+        with pytest.raises(Unavailable, match="cannot be reached; try again"):
+            wish.result()
+    assert len(workshop.batches) < 100, "it is not asked without a pause"
+
+
+def test_at_the_end_a_database_that_comes_back_in_time_gets_everything(
+    workshop: Workshop, start: Start
+) -> None:
+    workshop.faults["a"] = [away()]
+    wishes = [Wish("a"), Wish("b")]
+    batcher = start(patience=3600)
+    gather(batcher, workshop, *wishes)
+    batcher.stop()
+    assert [wish.result() for wish in wishes] == ["a!", "b!"]
+
+
+def test_at_the_end_a_database_that_is_merely_busy_gets_everything(
+    workshop: Workshop, start: Start, short: None
+) -> None:
+    workshop.faults["a"] = [DatabaseBusyError("a deadlock", 0.01) for _ in range(50)]
+    wishes = [Wish("a"), Wish("b")]
+    batcher = start(patience=3600)
+    gather(batcher, workshop, *wishes)
+    batcher.stop()
+    assert [wish.result() for wish in wishes] == ["a!", "b!"]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["that was there before", "that never was there"])
+def test_an_attempt_to_reach_a_database_that_hangs_is_left_to_itself(
+    workshop: Workshop, start: Start, short: None, before: bool
+) -> None:
+    batcher = start(patience=3600, at_end=lambda: workshop.batches.append(["the end"]))
+    if before:
+        seen = Wish("seen")
+        batcher.submit(seen)
+        seen.result()
+        workshop.wait_for_batch()
+    gates = [workshop.stop_at_next_batch() for _ in range(1 + before)]
+    workshop.faults["a"] = [DatabaseBusyError("the database cannot be reached", 0.0, unknown=True)] * 1000
+    wish = Wish("a")
+    batcher.submit(wish)
+    workshop.wait_for_batch()
+    if before:  # the first attempt fails at once, the next one hangs
+        gates[0].set()
+        workshop.wait_for_batch()
+    batcher.stop()
+    assert batcher.alive
+    assert not wish.ticket.future.done()
+    gates[-1].set()
+    with pytest.raises(Unavailable):
+        wish.result()
+    batcher._thread.join(PATIENCE)
+    assert workshop.batches[-1] == ["the end"]
 
 
 def test_a_batcher_that_was_never_started_can_be_stopped(workshop: Workshop) -> None:

@@ -1,5 +1,6 @@
 """Where the database is: URLs, files that change, and what a refusal means."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -7,7 +8,8 @@ import pytest
 from buildgrid_scheduler.config import ConfigError
 from buildgrid_scheduler.config.model import DatabaseConfig
 from buildgrid_scheduler.server.database_errors import fatal_reason
-from buildgrid_scheduler.server.database_url import other_source, url_source
+from buildgrid_scheduler.server.database_url import notify_source, read_source, url_source
+from pydantic import ValidationError
 
 URL = "postgresql://user@db/farm"
 
@@ -35,12 +37,34 @@ def test_a_file_with_the_password_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("old/one\n")
     config = DatabaseConfig(url="postgresql://user:wrong@db/farm", read_url=URL, password_file=file)
-    told, read = url_source(config, {}), other_source(config.read_url, config)
+    told, read = url_source(config, {}), read_source(config)
     assert told is not None and told() == "postgresql://user:old%2Fone@db/farm"
     file.write_text("new")
     assert told() == "postgresql://user:new@db/farm"
     assert read is not None and read() == "postgresql://user:new@db/farm"
-    assert other_source(None, config) is None
+    assert notify_source(config) is None
+
+
+@pytest.mark.parametrize(("field", "source"), [("read_url", read_source), ("notify_url", notify_source)])
+def test_other_urls_may_be_in_files_as_well(
+    tmp_path: Path, field: str, source: Callable[[DatabaseConfig], Callable[[], str] | None]
+) -> None:
+    file, password = tmp_path / "url", tmp_path / "password"
+    config = DatabaseConfig.model_validate({"url": URL, f"{field}_file": file, "password_file": password})
+    with pytest.raises(ConfigError, match=rf"database\.{field}_file: .*url cannot be read"):
+        source(config)
+    file.write_text("postgresql://user@other/farm\n")
+    password.write_text("one")
+    told = source(config)
+    assert told is not None and told() == "postgresql://user:one@other/farm"
+    file.write_text("postgresql://user@third/farm")
+    assert told() == "postgresql://user:one@third/farm"
+
+
+@pytest.mark.parametrize("field", ["url", "read_url", "notify_url"])
+def test_a_url_is_given_once(field: str) -> None:
+    with pytest.raises(ValidationError, match=f"excludes {field}"):
+        DatabaseConfig.model_validate({field: URL, f"{field}_file": "/secrets/url"})
 
 
 @pytest.mark.parametrize("field", ["url_file", "password_file"])

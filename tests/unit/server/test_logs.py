@@ -95,3 +95,17 @@ def test_fields_that_are_looked_up_are_not_looked_up_without_an_event() -> None:
         assert asked == []
         assert current_log_fields() == {"bot": "b", "method": "Execute"}
     assert current_log_fields() == {}
+
+
+class ExecuteBatchError(Exception):
+    """Named as that of grpc's core."""
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 0), ("debug", 1)])
+def test_an_answer_that_nobody_waited_for_is_no_error(stream: io.StringIO, level: str, lines: int) -> None:
+    configure_logging(LoggingConfig.model_validate({"level": level}), stream)
+    grpc_log = logging.getLogger("grpc._cython.cygrpc")
+    for error in (ExecuteBatchError("gone"), RuntimeError("a fault")):
+        grpc_log.error("raised by servicer method", exc_info=error)
+    assert len([line for line in told(stream) if " DEBUG grpc" in line]) == lines
+    assert [line for line in told(stream) if "Error: " in line] == ["RuntimeError: a fault"]

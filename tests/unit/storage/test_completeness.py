@@ -14,7 +14,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
     OutputFile,
     Tree,
 )
-from buildgrid_scheduler.storage.completeness import groups, incomplete, missing_outputs
+from buildgrid_scheduler.storage.completeness import MAX_TREE_BYTES, groups, incomplete, missing_outputs
 from buildgrid_scheduler.storage.memory import MemoryStorage
 
 BELOW = Directory(files=[FileNode(name="b", digest=digest_of(b"below"))])
@@ -99,6 +99,22 @@ def test_output_directories_need_all_that_is_below(result: ActionResult, needed:
 def test_malformed_directories_are_incomplete(directory: OutputDirectory) -> None:
     result = ActionResult(output_directories=[directory])
     assert len(missing_outputs(CountingStorage(b"\xff"), result)) == 1
+
+
+@pytest.mark.parametrize("field", ["tree_digest", "root_directory_digest"])
+def test_a_blob_too_large_for_a_tree_is_not_read_and_never_complete(field: str) -> None:
+    class Watched(MemoryStorage):
+        def has_many(self, digests: Iterable[Digest]) -> set[str]:
+            return {digest_key(digest) for digest in digests}
+
+        def read_many(self, digests: Iterable[Digest]) -> dict[str, bytes]:
+            assert not list(digests)
+            return {}
+
+    large = Digest(hash="a" * 64, size_bytes=MAX_TREE_BYTES + 1)
+    result = ActionResult(output_directories=[OutputDirectory(path="d")])
+    getattr(result.output_directories[0], field).CopyFrom(large)
+    assert missing_outputs(Watched(), result) == {digest_key(large)}
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ class Recorded:
             EVERYTHING,
         ),
         (TimerSettings(OFTEN, OFTEN, None), {"sessions"}),
+        (TimerSettings(OFTEN, OFTEN, None, lease_start_timeout=timedelta(1)), {"sessions", "execution"}),
         (TimerSettings(0, 0, timedelta(hours=1), pruning=AGED), {"pruning"}),
         (TimerSettings(-1, OFTEN, timedelta(hours=1), queue_timeout=AGED), {"execution", "queue"}),
     ],

@@ -2,22 +2,21 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from time import perf_counter
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import grpc
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import RequestMetadata
 from google.protobuf.message import DecodeError, Message
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from buildgrid_scheduler.core.log_fields import bind_log_fields
 from buildgrid_scheduler.server.metrics import catalogue
+from buildgrid_scheduler.server.wrapped import Behaviour, Handler, behaviour_of, remade, wrapped_server
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-_Behaviour: TypeAlias = Callable[[Any, _Context], Any]
 
 REQUEST_METADATA_HEADER = "build.bazel.remote.execution.v2.requestmetadata-bin"
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -33,41 +32,41 @@ class CallMetrics:
 
     def measured(self, server: grpc.aio.Server) -> grpc.aio.Server:
         """What `add_...Servicer_to_server` is called with, instead of the server itself."""
-        return cast(grpc.aio.Server, _MeasuredServer(server, self))
+        return wrapped_server(server, self.handler)
 
-    def handler(self, path: str, handler: _Handler) -> _Handler:
+    def handler(self, path: str, handler: Handler) -> Handler:
         """The handler of a method (`/SERVICE/METHOD`), which counts from now on."""
-        behaviour = cast(
-            _Behaviour,
-            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream,
+        behaviour = behaviour_of(handler)
+        if behaviour is None:
+            return handler
+        return remade(
+            handler,
+            self._counting(path, behaviour),
+            deserializer=handler.request_deserializer,
+            serializer=handler.response_serializer,
         )
-        if not (inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)):
-            return handler  # of a method that is not offered
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[handler.request_streaming, handler.response_streaming]
-        made: _Handler = make(
-            self._counting(path, behaviour), handler.request_deserializer, handler.response_serializer
-        )
-        return made
 
-    def _counting(self, path: str, behaviour: _Behaviour) -> _Behaviour:
+    def _counting(self, path: str, behaviour: Behaviour) -> Behaviour:
         _, service, method = path.split("/")
-        running = self._running.labels(service, method)
+        counts: dict[str, Counter] = {}
+        running = 0  # counted on the event loop alone: no lock
+        self._running.labels(service, method).set_function(lambda: running)
 
         def ended(code: str) -> None:
-            running.dec()
-            self._ended.labels(service, method, code).inc()
+            nonlocal running
+            running -= 1
+            count = counts.get(code)
+            if count is None:
+                count = counts[code] = self._ended.labels(service, method, code)
+            count.inc()
 
         # Two shapes, since gRPC looks at the function to see which it is: answers are returned, or yielded.
         if inspect.isasyncgenfunction(behaviour):
 
             async def answers(request: Any, context: _Context) -> AsyncIterator[Any]:
+                nonlocal running
                 bind_log_fields(lambda: about(method, request, context))
-                running.inc()
+                running += 1
                 code = "UNKNOWN"
                 try:
                     async with aclosing(behaviour(request, context)) as inner:
@@ -88,8 +87,9 @@ class CallMetrics:
         seconds = self._seconds.labels(service, method)
 
         async def answer(request: Any, context: _Context) -> Any:
+            nonlocal running
             bind_log_fields(lambda: about(method, request, context))
-            running.inc()
+            running += 1
             began = perf_counter()
             code = "UNKNOWN"
             try:
@@ -152,38 +152,3 @@ def _named_in(request: Message) -> dict[str, str]:
 
 def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
-
-
-class _MeasuredServer:
-    """Passes handlers on to the server, wrapped."""
-
-    def __init__(self, server: grpc.aio.Server, metrics: CallMetrics) -> None:
-        self._server = server
-        self._metrics = metrics
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, _Handler]) -> None:
-        wrapped = {name: self._metrics.handler(f"/{service}/{name}", h) for name, h in handlers.items()}
-        self._server.add_registered_method_handlers(service, wrapped)
-
-    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Of code that was generated by older versions; registered handlers come first."""
-        self._server.add_generic_rpc_handlers([_MeasuredHandlers(h, self._metrics) for h in handlers])
-
-
-class _MeasuredHandlers(grpc.GenericRpcHandler):
-    def __init__(self, inner: grpc.GenericRpcHandler, metrics: CallMetrics) -> None:
-        self._inner = inner
-        self._metrics = metrics
-        self._wrapped: dict[str, _Handler] = {}
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "_Handler | None":
-        """See grpc."""
-        path = handler_call_details.method
-        wrapped = self._wrapped.get(path)
-        if wrapped is not None:
-            return wrapped
-        handler: _Handler | None = self._inner.service(handler_call_details)
-        if handler is None:
-            return None
-        wrapped = self._wrapped[path] = self._metrics.handler(path, handler)
-        return wrapped

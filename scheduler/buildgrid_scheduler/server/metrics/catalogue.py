@@ -111,7 +111,7 @@ LEASE_ENDS = Spec(
 JOBS_COMPLETED = Spec(
     "buildgrid_jobs_completed_total",
     "counter",
-    "Jobs that bots brought to their end, by gRPC status",
+    "Jobs that ended, whoever ended them, by gRPC status; cache hits do not count",
     ("code",),
 )
 EXECUTION = Spec(

@@ -1,6 +1,6 @@
 """What the engine does, counted as it happens, and what waits in it, read when it is asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
@@ -11,6 +11,7 @@ from buildgrid_scheduler.server.metrics import catalogue
 from buildgrid_scheduler.stats.histograms import BoundedLabels
 
 if TYPE_CHECKING:
+    from buildgrid_scheduler.core.completed_job import CompletedJob
     from buildgrid_scheduler.engine.engine import Engine
     from buildgrid_scheduler.engine.items import Effects
     from buildgrid_scheduler.engine.lease_ends import LeaseChanges
@@ -79,18 +80,22 @@ class EngineMetrics:
             for label, waited in claim.waits:
                 self._assignment[self._labels(label)].observe(max(0.0, waited.total_seconds()))
         self._changed(work.changes)
+        self._ended(work.effects.completed)
 
     def errand(self, effects: "Effects") -> None:
         """See EngineObserver."""
         for changes in effects.lease_changes:
             self._changed(changes)
+        self._ended(effects.completed)
 
     def _changed(self, changes: "LeaseChanges") -> None:
         self._completed.inc(len(changes.completed))
         self._requeued.inc(len(changes.requeued))
         self._discarded.inc(len(changes.freed))
-        for _, end, _ in changes.completed:
-            self._jobs_completed[code_name(end.status_code)].inc()
+
+    def _ended(self, jobs: "Sequence[CompletedJob]") -> None:
+        for job in jobs:
+            self._jobs_completed[code_name(job.status_code)].inc()
 
 
 class EngineState(Collector):

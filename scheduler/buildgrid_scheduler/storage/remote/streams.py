@@ -1,6 +1,6 @@
 """Large blobs through another server's ByteStream: resumed where they broke, plain or ZSTD.
 
-REAPI, ContentAddressableStorage: offsets of reads count uncompressed bytes, those of writes what travels;
+REAPI, ContentAddressableStorage: offsets count uncompressed bytes, to which a write adds what it has sent;
 `compressed-blobs` know no read_limit, so a part that ends before the blob does travels plain.
 """
 
@@ -203,15 +203,9 @@ class _WriteRequests:
 
     def _wire_pieces(self) -> Iterator[bytes]:
         """What travels, from the offset on."""
-        if not self._zstd:
-            yield from self._source_pieces(self.sent)
-            return
-        # The same bytes at each try, so that what has arrived is skipped.
-        skip = self.sent
-        for piece in compressed(self._source_pieces(0), self._size):
-            if len(piece) > skip:
-                yield piece[skip:]
-            skip = max(0, skip - len(piece))
+        offset = self.sent
+        pieces = self._source_pieces(offset)
+        yield from compressed(pieces, self._size - offset) if self._zstd else pieces
 
     def _source_pieces(self, position: int) -> Iterator[bytes]:
         while True:

@@ -744,7 +744,7 @@ class ExecuteRequest(_message.Message):
     """Do not read the action cache. A job that already runs is still shared."""
     digest_function: Global___DigestFunction.Value.ValueType
     inline_stdout: _builtins.bool
-    """A hint, honoured where the result comes from the action cache."""
+    """A hint that is not read: a bot inlines up to 32 KiB by itself."""
     inline_stderr: _builtins.bool
     @_builtins.property
     def action_digest(self) -> Global___Digest:

@@ -1,0 +1,1 @@
+"""What is told to whoever looks after the farm: the replicas, and what waits for which bots."""

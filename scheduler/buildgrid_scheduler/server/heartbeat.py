@@ -1,0 +1,78 @@
+"""Writes the replica down in the database, again and again, with the configuration that it runs on."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from buildgrid_scheduler.fleet.replicas import BEAT, ReplicaRecord, remove_replica, write_replica
+from buildgrid_scheduler.server.reload import Outcome
+from buildgrid_scheduler.store.provider import SqlProvider
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """`start` writes at once, `change` soon after; `stop` removes the record. On a thread of its own.
+
+    While the database is away nothing is written; that is logged where it matters, and not here again.
+    """
+
+    def __init__(self, provider: SqlProvider, record: ReplicaRecord) -> None:
+        self._provider = provider
+        self._record = record
+        self._lock = threading.Lock()
+        self._due = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def change(self, outcome: Outcome) -> None:
+        """A new configuration was taken up, or was not."""
+        with self._lock:
+            if outcome.error:
+                self._record = replace(self._record, refused_hash=outcome.digest, refused_error=outcome.error)
+            else:
+                self._record = replace(
+                    self._record,
+                    config_hash=outcome.digest,
+                    refused_hash="",
+                    refused_error="",
+                    fields_at_restart=outcome.fields_at_restart,
+                )
+        self._due.set()
+
+    def stop(self) -> None:
+        """End. Returns once the record is gone, or could not be removed."""
+        self._stopping = True
+        self._due.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._due.clear()
+            self._do(self._write)
+            self._due.wait(BEAT.total_seconds())
+        self._do(self._remove)
+
+    def _write(self) -> None:
+        with self._lock:
+            record = self._record
+        with self._provider.session() as session:
+            write_replica(session, record)
+
+    def _remove(self) -> None:
+        with self._provider.session() as session:
+            remove_replica(session, self._record.id)
+
+    def _do(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except SQLAlchemyError as error:
+            log.debug("the replica could not write itself down: %s", error)

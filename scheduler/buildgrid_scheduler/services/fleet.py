@@ -1,0 +1,77 @@
+"""buildgrid.fleet.v1.Fleet: for whoever looks after the farm."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from datetime import datetime
+
+from buildgrid_protos.buildgrid.fleet.v1 import fleet_pb2
+from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import FleetServicer
+from sqlalchemy import text
+
+from buildgrid_scheduler.auth.policy import Right
+from buildgrid_scheduler.core.clock import to_timestamp
+from buildgrid_scheduler.fleet.replicas import ReplicaRecord, live_replicas
+from buildgrid_scheduler.fleet.requirements import RequirementCount, count_requirements
+from buildgrid_scheduler.services.blocking import Blocking
+from buildgrid_scheduler.services.errors import Context, rpc
+from buildgrid_scheduler.services.instances import Instances
+from buildgrid_scheduler.store.provider import SqlProvider
+
+
+class FleetService(FleetServicer):
+    """Answers from the database: every replica tells of all."""
+
+    def __init__(self, provider: SqlProvider, instances: Instances, executor: Executor) -> None:
+        self._provider = provider
+        self._instances = instances
+        self._blocking = Blocking(executor)
+
+    @rpc
+    async def GetState(self, request: fleet_pb2.GetStateRequest, context: Context) -> fleet_pb2.FleetState:
+        """Live replicas, and unfinished jobs by requirement. See fleet.proto."""
+        asked = request.instance_names or sorted(self._instances.names)
+        instances = [self._instances.check(name, Right.ADMINISTER) for name in asked]
+        now, replicas, requirements = await self._blocking(self._read, instances)
+        return fleet_pb2.FleetState(
+            time=to_timestamp(now),
+            replicas=[_replica(record) for record in replicas],
+            requirements=[_requirement(count) for count in requirements],
+        )
+
+    def _read(
+        self, instances: Sequence[str]
+    ) -> tuple[datetime, Sequence[ReplicaRecord], Sequence[RequirementCount]]:
+        with self._provider.session() as session:
+            now: datetime = session.execute(text("SELECT now()")).scalar_one()
+            return now, live_replicas(session), count_requirements(session, instances)
+
+
+def _replica(record: ReplicaRecord) -> fleet_pb2.Replica:
+    return fleet_pb2.Replica(
+        id=record.id,
+        host=record.host,
+        version=record.version,
+        start_time=to_timestamp(record.started_at),
+        config_hash=record.config_hash,
+        refused_config_hash=record.refused_hash,
+        refused_config_error=record.refused_error,
+        config_fields_at_restart=record.fields_at_restart,
+    )
+
+
+def _requirement(count: RequirementCount) -> fleet_pb2.Requirement:
+    message = fleet_pb2.Requirement(
+        instance_name=count.instance,
+        requirement_hash=count.requirement_hash,
+        properties=[
+            fleet_pb2.Property(key=key, value=value)
+            for key, values in sorted(count.requirements.items())
+            for value in values
+        ],
+        property_label=count.property_label,
+        queued=count.queued,
+        executing=count.executing,
+    )
+    if count.oldest_queued_at is not None:
+        message.oldest_queued_time.CopyFrom(to_timestamp(count.oldest_queued_at))
+    return message
