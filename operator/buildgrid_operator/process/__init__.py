@@ -1,0 +1,1 @@
+"""The process around the reconciling: who leads, health and metrics, logs."""

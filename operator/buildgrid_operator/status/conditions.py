@@ -1,0 +1,108 @@
+"""Conditions in the Kubernetes convention: what is found in a pass, merged with what the status says already.
+
+https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from buildgrid_operator.api.status import Condition
+from buildgrid_operator.status.messages import printable
+
+State = Literal["True", "False", "Unknown"]
+
+READY = "Ready"
+CONFIG_APPLIED = "ConfigApplied"
+DEGRADED = "Degraded"
+STALLED = "Stalled"
+SCHEDULER_CONDITIONS = (READY, CONFIG_APPLIED, DEGRADED, STALLED)
+PROPERTY_SET_CONDITIONS = (READY, STALLED)
+
+GOOD: dict[str, State] = {READY: "True", CONFIG_APPLIED: "True", DEGRADED: "False", STALLED: "False"}
+"""the state of each that nobody needs to look at"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a pass finds of one condition. The message says what to do next, unless all is well."""
+
+    type: str
+    status: State
+    reason: str
+    message: str
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time as the API server writes it, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def merged(
+    before: Sequence[Condition],
+    verdicts: Iterable[Verdict],
+    *,
+    types: Sequence[str],
+    generation: int,
+    now: datetime,
+) -> tuple[Condition, ...]:
+    """The conditions of a status, in the order of `types`.
+
+    lastTransitionTime moves only when status does. A condition without a verdict stays as it is, with the
+    generation that it was about. Types that are not ours belong to somebody else and are left out.
+    """
+    old = {condition.type: condition for condition in before}
+    found = {verdict.type: verdict for verdict in verdicts}
+    conditions = []
+    for name in types:
+        verdict, earlier = found.get(name), old.get(name)
+        if verdict is None:
+            if earlier is not None:
+                conditions.append(earlier)
+            continue
+        same = earlier is not None and earlier.status == verdict.status
+        conditions.append(
+            Condition(
+                type=name,
+                status=verdict.status,
+                reason=verdict.reason,
+                message=printable(verdict.message),
+                last_transition_time=earlier.last_transition_time if earlier and same else rfc3339(now),
+                observed_generation=generation,
+            )
+        )
+    return tuple(conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A condition whose status or reason became another. `before` is None for one that was not there."""
+
+    before: Condition | None
+    after: Condition
+
+    @property
+    def good(self) -> bool:
+        """Whether it is now as it should be: a Normal event, else a Warning."""
+        return self.after.status == GOOD.get(self.after.type, "True")
+
+
+def changes(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[Change, ...]:
+    """What is worth an event. As it is found in the status, a restart of the operator tells nothing twice."""
+    old = {condition.type: condition for condition in before}
+    found = []
+    for condition in after:
+        earlier = old.get(condition.type)
+        if earlier is not None and (earlier.status, earlier.reason) == (condition.status, condition.reason):
+            continue
+        # That nothing is wrong with a new object is no news, except that it is ready.
+        if earlier is None and condition.type != READY and condition.status == GOOD.get(condition.type):
+            continue
+        found.append(Change(earlier, condition))
+    return tuple(found)
+
+
+def is_true(conditions: Collection[Condition], name: str) -> bool:
+    """Whether the condition is there, and True."""
+    return any(condition.type == name and condition.status == "True" for condition in conditions)

@@ -1,0 +1,242 @@
+"""The chart's ServiceAccounts, as a real API server judges them: what must work, and what must not."""
+
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+from buildgrid_operator.cluster.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    GRPC_ROUTE,
+    INGRESS,
+    NETWORK_POLICY,
+    PERSISTENT_VOLUME_CLAIM,
+    POD_DISRUPTION_BUDGET,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    SERVICE_MONITOR,
+    STATEFUL_SET,
+)
+
+from tests.cluster.conftest import Kubectl
+from tests.unit.charts.rendering import objects, template
+
+pytestmark = pytest.mark.usefixtures("crds", "helm")
+
+RELEASE = f"t{uuid.uuid4().hex[:8]}"
+APPLIED = (
+    CONFIG_MAP, SERVICE, SERVICE_ACCOUNT, PERSISTENT_VOLUME_CLAIM, DEPLOYMENT, STATEFUL_SET,
+    POD_DISRUPTION_BUDGET, NETWORK_POLICY, INGRESS, GRPC_ROUTE, SERVICE_MONITOR,
+)  # fmt: skip
+OURS = "buildgrid.build"
+LEASE = f"{RELEASE}-buildgrid-operator"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the API server; in the whole cluster with the namespace None."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str | None
+    name: str = ""
+
+    def review(self, account: str) -> dict[str, Any]:
+        """Whether this account may make it, as a question to the API server."""
+        resource, _, subresource = self.resource.partition("/")
+        attributes = {
+            "verb": self.verb,
+            "group": self.group,
+            "resource": resource,
+            "subresource": subresource,
+            "name": self.name,
+            "namespace": self.namespace or "",
+        }
+        return {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": f"system:serviceaccount:{account}", "resourceAttributes": attributes},
+        }
+
+
+def needed(namespace: str | None) -> list[Call]:
+    """What the operator does where it looks after Schedulers."""
+    calls = [
+        Call(verb, kind.group, kind.plural, namespace)
+        for kind in APPLIED
+        for verb in ("get", "list", "watch", "create", "patch", "delete")
+    ]
+    for verb, group, resources in (
+        ("get", OURS, ("schedulers", "propertysets")),
+        ("list", OURS, ("schedulers", "propertysets")),
+        ("watch", OURS, ("schedulers", "propertysets")),
+        ("patch", OURS, ("schedulers", "schedulers/status", "propertysets/status")),
+        ("list", "", ("pods",)),
+        ("watch", "", ("pods",)),
+        ("patch", "", ("pods",)),
+        ("list", "events.k8s.io", ("events",)),
+        ("create", "events.k8s.io", ("events",)),
+        ("patch", "events.k8s.io", ("events",)),
+    ):
+        calls += [Call(verb, group, resource, namespace) for resource in resources]
+    return calls
+
+
+def forbidden(namespace: str | None) -> list[Call]:
+    """What no part of the operator does."""
+    calls = [
+        Call(verb, "", "secrets", namespace) for verb in ("get", "list", "watch", "create", "patch", "delete")
+    ]
+    for verb, group, resource in (
+        ("create", "", "pods"),
+        ("delete", "", "pods"),
+        ("create", "", "pods/exec"),
+        ("get", "", "pods/log"),
+        ("create", "", "serviceaccounts/token"),
+        ("impersonate", "", "serviceaccounts"),
+        ("create", "rbac.authorization.k8s.io", "roles"),
+        ("create", "rbac.authorization.k8s.io", "rolebindings"),
+        ("create", OURS, "schedulers"),
+        ("delete", OURS, "schedulers"),
+        ("patch", OURS, "propertysets"),
+        ("list", "coordination.k8s.io", "leases"),
+        ("deletecollection", "", "configmaps"),
+    ):
+        calls.append(Call(verb, group, resource, namespace))
+    return calls
+
+
+ANYWHERE = [
+    Call("get", "", "nodes", None),
+    Call("list", "", "namespaces", None),
+    Call("create", "rbac.authorization.k8s.io", "clusterroles", None),
+    Call("patch", "apiextensions.k8s.io", "customresourcedefinitions", None, f"schedulers.{OURS}"),
+    Call("list", "apiextensions.k8s.io", "customresourcedefinitions", None),
+]
+
+
+@pytest.fixture(scope="module", params=["Cluster", "Namespaced"])
+def scope(request: pytest.FixtureRequest, kubectl: Kubectl, namespaces: tuple[str, str]) -> Iterator[str]:
+    """The chart's rules are in force, those of its Jobs included, for the namespaces of the tests."""
+    values: dict[str, Any] = {"operator": {"scope": request.param}}
+    rendered = template(values, release=RELEASE, namespace=namespaces[0])
+    assert rendered.returncode == 0, rendered.stderr
+    kinds = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    text = yaml.safe_dump_all(obj for obj in objects(rendered.stdout) if obj["kind"] in kinds)
+    kubectl("apply", "--server-side", "-f", "-", stdin=text, check=True)
+    yield request.param
+    kubectl("delete", "--ignore-not-found", "-f", "-", stdin=text, check=True)
+
+
+def _allowed(kubectl: Kubectl, account: str, calls: Sequence[Call]) -> list[Call]:
+    """Which of the calls the API server would let through."""
+    reviews = [call.review(account) for call in calls]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": reviews})
+    answers = _documents(kubectl("create", "-f", "-", "-o", "json", stdin=text, check=True).stdout)
+    assert len(answers) == len(calls)
+    return [call for call, answer in zip(calls, answers, strict=True) if answer["status"].get("allowed")]
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    """JSON documents, one after the other."""
+    decoder, found = json.JSONDecoder(), []
+    while text := text.lstrip():
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:]
+    return found
+
+
+def _account(namespace: str, component: str) -> str:
+    return f"{namespace}:{RELEASE}-buildgrid-{component}"
+
+
+def test_the_operator_may_do_what_it_does(kubectl: Kubectl, namespaces: tuple[str, str], scope: str) -> None:
+    home, elsewhere = namespaces
+    calls = [
+        *needed(home),
+        *[Call(verb, "coordination.k8s.io", "leases", home, LEASE) for verb in ("get", "update", "create")],
+        *([*needed(elsewhere), *needed(None)] if scope == "Cluster" else []),
+    ]
+    refused = set(calls) - set(_allowed(kubectl, _account(home, "operator"), calls))
+    assert not refused
+
+
+def test_the_operator_may_do_nothing_else(kubectl: Kubectl, namespaces: tuple[str, str], scope: str) -> None:
+    home, elsewhere = namespaces
+    calls = [
+        *forbidden(home),
+        *forbidden(elsewhere),
+        *ANYWHERE,
+        Call("update", "coordination.k8s.io", "leases", home, "another"),
+        Call("update", "coordination.k8s.io", "leases", elsewhere, LEASE),
+        *([*needed(elsewhere), *needed(None)] if scope == "Namespaced" else []),
+    ]
+    assert _allowed(kubectl, _account(home, "operator"), calls) == []
+
+
+def test_the_job_before_an_upgrade_may_apply_our_crds_and_no_others(
+    kubectl: Kubectl, namespaces: tuple[str, str], scope: str
+) -> None:
+    home = namespaces[0]
+    group, resource = "apiextensions.k8s.io", "customresourcedefinitions"
+    ours = [
+        Call(verb, group, resource, None, f"{plural}.{OURS}")
+        for verb in ("get", "patch", "create")
+        for plural in ("schedulers", "propertysets")
+    ]
+    others = [
+        *[
+            Call(verb, group, resource, None, "gateways.gateway.networking.k8s.io")
+            for verb in ("get", "patch")
+        ],
+        Call("delete", group, resource, None, f"schedulers.{OURS}"),
+        Call("list", group, resource, None),
+        *forbidden(home),
+    ]
+    assert _allowed(kubectl, _account(home, "crds"), [*ours, *others]) == ours
+
+
+def test_the_job_before_an_uninstallation_may_stop_the_operator_and_free_schedulers(
+    kubectl: Kubectl, namespaces: tuple[str, str], scope: str
+) -> None:
+    home, elsewhere = namespaces
+    places = [home, elsewhere, None] if scope == "Cluster" else [home]
+    mine = [
+        *[
+            Call(verb, OURS, "schedulers", place)
+            for place in places
+            for verb in ("get", "list", "watch", "patch")
+        ],
+        Call("get", "apps", "deployments", home, LEASE),
+        *[Call(verb, "apps", "deployments/scale", home, LEASE) for verb in ("get", "patch")],
+        Call("get", "coordination.k8s.io", "leases", home, LEASE),
+    ]
+    others = [
+        Call("patch", "apps", "deployments/scale", home, "another"),
+        Call("delete", "apps", "deployments", home, LEASE),
+        *[call for call in forbidden(home) if call.resource != "schedulers"],
+        *([Call("list", OURS, "schedulers", elsewhere)] if scope == "Namespaced" else []),
+    ]
+    assert _allowed(kubectl, _account(home, "uninstall"), [*mine, *others]) == mine
+
+
+def test_the_job_that_makes_the_password_can_read_no_secret(
+    kubectl: Kubectl, namespaces: tuple[str, str], scope: str
+) -> None:
+    home, elsewhere = namespaces
+    calls = [*forbidden(home), *forbidden(elsewhere), *needed(home)]
+    assert _allowed(kubectl, _account(home, "password"), calls) == [Call("create", "", "secrets", home)]
+
+
+@pytest.mark.parametrize("component", ["postgresql", "trial-bot", "test"])
+def test_who_runs_builds_may_do_nothing_at_all(
+    kubectl: Kubectl, namespaces: tuple[str, str], scope: str, component: str
+) -> None:
+    calls = [*needed(namespaces[0]), *forbidden(namespaces[0]), *ANYWHERE]
+    assert _allowed(kubectl, _account(namespaces[0], component), calls) == []

@@ -1,0 +1,77 @@
+"""Who reaches whom with the chart's NetworkPolicies and those of its Scheduler."""
+
+import pytest
+from buildgrid_operator.desired import build
+
+from tests.unit.charts.rendering import NAMESPACE, Json, find, needs_helm, rendered
+from tests.unit.operator.desired.cases import inputs
+from tests.unit.operator.desired.flows import Outside, Pod, is_allowed
+
+pytestmark = needs_helm
+
+
+def _pod(kind: str, name: str) -> Pod:
+    labels = find(rendered("defaults"), kind, name)["spec"]["template"]["metadata"]["labels"]
+    return Pod(NAMESPACE, labels)
+
+
+def _policies() -> list[Json]:
+    scheduler = find(rendered("defaults"), "Scheduler", "demo-buildgrid")
+    of_scheduler = build(inputs(scheduler)).objects
+    return [obj for obj in (*rendered("defaults"), *of_scheduler) if obj["kind"] == "NetworkPolicy"]
+
+
+def _of_scheduler(kind: str, name: str, namespace: str = NAMESPACE) -> Pod:
+    scheduler = find(rendered("defaults"), "Scheduler", "demo-buildgrid")
+    owner = find(list(build(inputs(scheduler)).objects), kind, name)
+    return Pod(namespace, owner["spec"]["template"]["metadata"]["labels"])
+
+
+FLOWS = [
+    ("replica", "postgresql", 5432, True),
+    ("bot", "postgresql", 5432, False),
+    ("operator", "postgresql", 5432, False),
+    ("storage", "postgresql", 5432, False),
+    ("stranger", "postgresql", 5432, False),
+    ("replica elsewhere", "postgresql", 5432, False),
+    ("outside", "postgresql", 5432, False),
+    ("replica", "postgresql", 22, False),
+    ("stranger", "operator", 8080, True),
+    ("outside", "operator", 8080, False),
+    ("stranger", "operator", 22, False),
+    ("stranger", "bot", 50051, False),
+    ("replica", "bot", 50051, False),
+    ("bot", "replica", 50051, True),
+    ("operator", "replica", 50051, True),
+    ("outside", "replica", 50051, True),
+]
+
+
+@pytest.mark.parametrize(("caller", "target", "port", "allowed"), FLOWS)
+def test_a_connection_comes_through_or_not(caller: str, target: str, port: int, allowed: bool) -> None:
+    places: dict[str, Pod | Outside] = {
+        "replica": _of_scheduler("Deployment", "demo-buildgrid-scheduler"),
+        "replica elsewhere": _of_scheduler("Deployment", "demo-buildgrid-scheduler", "elsewhere"),
+        "storage": _of_scheduler("StatefulSet", "demo-buildgrid-storage"),
+        "operator": _pod("Deployment", "demo-buildgrid-operator"),
+        "bot": _pod("Deployment", "demo-buildgrid-trial-bot"),
+        "postgresql": _pod("StatefulSet", "demo-buildgrid-postgresql"),
+        "stranger": Pod("elsewhere", {"app": "stranger"}),
+        "outside": Outside("203.0.113.9"),
+    }
+    to = places[target]
+    assert isinstance(to, Pod)
+    assert is_allowed(_policies(), places[caller], to, port) == allowed
+
+
+def test_the_postgresql_opens_no_connection() -> None:
+    policy = find(rendered("defaults"), "NetworkPolicy", "demo-buildgrid-postgresql")["spec"]
+    assert "Egress" in policy["policyTypes"]
+    assert "egress" not in policy
+
+
+def test_no_list_is_empty() -> None:
+    """Applied on the server a second time, an empty list is gone, and the object has changed."""
+    for obj in rendered("defaults"):
+        if obj["kind"] == "NetworkPolicy":
+            assert [] not in obj["spec"].values()
