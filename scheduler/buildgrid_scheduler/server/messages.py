@@ -4,19 +4,17 @@ gRPC itself would answer the first with UNKNOWN, and log a trace for both, as fo
 """
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from buildgrid_scheduler.core.errors import InvalidArgument, ResourceExhausted
-from buildgrid_scheduler.server.wrapped import Behaviour, Handler, behaviour_of, remade, wrapped_server
-from buildgrid_scheduler.services.errors import Context, rpc, streaming_rpc
-
-_Write = Callable[[Any], bytes]
+from buildgrid_scheduler.core.errors import InvalidArgument, ResourceExhausted, SchedulerError
+from buildgrid_scheduler.server.wrapped import Handler, behaviour_of, remade, wrapped_server
+from buildgrid_scheduler.services.errors import Context, rpc
 
 
 def minding_messages(server: grpc.aio.Server, max_message_size: int) -> grpc.aio.Server:
@@ -32,13 +30,11 @@ class _Unreadable:
     """Takes the place of a request until the handler runs: only there can the call be answered."""
 
     def __init__(self, problem: str) -> None:
-        self.problem = problem
+        self._problem = problem
 
-
-def _checked(path: str, request: Any) -> Any:
-    if isinstance(request, _Unreadable):
-        raise InvalidArgument(f"{path}: the request cannot be read: {request.problem}")
-    return request
+    def error(self, path: str) -> InvalidArgument:
+        """What is answered."""
+        return InvalidArgument(f"{path}: the request cannot be read: {self._problem}")
 
 
 class _Readable(AsyncIterator[Any]):
@@ -49,7 +45,16 @@ class _Readable(AsyncIterator[Any]):
         self._requests = aiter(requests)
 
     async def __anext__(self) -> Any:
-        return _checked(self._path, await anext(self._requests))
+        request = await anext(self._requests)
+        if isinstance(request, _Unreadable):
+            raise request.error(self._path)
+        return request
+
+
+@rpc
+async def _refuse(error: SchedulerError, context: Context) -> NoReturn:
+    """End the call. Behaviours are guarded themselves: another guard around each would cost every call."""
+    raise error
 
 
 def _minding(max_message_size: int, path: str, handler: Handler) -> Handler:
@@ -64,36 +69,33 @@ def _minding(max_message_size: int, path: str, handler: Handler) -> Handler:
         except DecodeError as error:
             return _Unreadable(str(error))
 
-    def write(answer: Any) -> bytes:
-        data = serializer(answer)
+    def too_large(size: int) -> ResourceExhausted:
+        return ResourceExhausted(
+            f"{path}: the answer has {size} bytes, more than grpc.max_message_size of this server "
+            f"({max_message_size}); ask for less at a time"
+        )
+
+    async def readable(request: Any, context: Context) -> Any:
+        if handler.request_streaming:
+            return _Readable(path, request)
+        if isinstance(request, _Unreadable):
+            await _refuse(request.error(path), context)
+        return request
+
+    # Two shapes, since gRPC looks at the function to see which it is: answers are returned, or yielded.
+    async def answers(request: Any, context: Context) -> AsyncIterator[bytes]:
+        async with aclosing(behaviour(await readable(request, context), context)) as inner:
+            async for item in inner:
+                data: bytes = serializer(item)
+                if len(data) > max_message_size:
+                    await _refuse(too_large(len(data)), context)
+                yield data
+
+    async def answer(request: Any, context: Context) -> bytes:
+        data: bytes = serializer(await behaviour(await readable(request, context), context))
         if len(data) > max_message_size:
-            raise ResourceExhausted(
-                f"{path}: the answer has {len(data)} bytes, more than grpc.max_message_size of this server "
-                f"({max_message_size}); ask for less at a time"
-            )
+            await _refuse(too_large(len(data)), context)
         return data
 
-    made = _minded(path, behaviour, write, streams=bool(handler.request_streaming))
+    made = answers if inspect.isasyncgenfunction(behaviour) else answer
     return remade(handler, made, deserializer=read, serializer=None)
-
-
-def _minded(path: str, behaviour: Behaviour, write: _Write, *, streams: bool) -> Behaviour:
-    """The behaviour, from what `read` made to bytes."""
-
-    look = partial(_Readable, path) if streams else partial(_checked, path)
-    # Two shapes, since gRPC looks at the function to see which it is: answers are returned, or yielded.
-    if inspect.isasyncgenfunction(behaviour):
-
-        @streaming_rpc
-        async def answers(request: Any, context: Context) -> AsyncIterator[bytes]:
-            async with aclosing(behaviour(look(request), context)) as inner:
-                async for item in inner:
-                    yield write(item)
-
-        return answers
-
-    @rpc
-    async def answer(request: Any, context: Context) -> bytes:
-        return write(await behaviour(look(request), context))
-
-    return answer
