@@ -254,8 +254,8 @@ class ActionRunner:
         began = time.monotonic()
         if workspace.followed is not None:
             workspace.followed.begin()
-        started = await in_thread(
-            process.start, launch, self._sandbox.bwrap, workspace.stdout, workspace.stderr
+        started = await process.started(
+            self._waiters, launch, self._sandbox.bwrap, workspace.stdout, workspace.stderr
         )
         if isinstance(started, int):
             exit_ = process.Exit(started, None)

@@ -166,10 +166,23 @@ class Process:
         return init, reported
 
 
-def start(launch: Launch, bwrap: str | None, stdout: Path, stderr: Path) -> Process | int:
-    """Starts the command;
+async def started(
+    executor: Executor, launch: Launch, bwrap: str | None, stdout: Path, stderr: Path
+) -> Process | int:
+    """As `start`, off the event loop. A command that is started while the caller is cancelled is stopped."""
+    starting = asyncio.ensure_future(asyncio.to_thread(start, launch, bwrap, stdout, stderr))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting])
+        if starting.exception() is None and isinstance(command := starting.result(), Process):
+            with suppress(SandboxFailed):  # whatever became of it, nobody wants it
+                await command.wait(executor, 0, CANCELLED_GRACE)
+        raise
 
-    blocking. An exit code where there is no such program, with the reason in `stderr`.
+
+def start(launch: Launch, bwrap: str | None, stdout: Path, stderr: Path) -> Process | int:
+    """Starts the command; blocking. An exit code where there is no such program, with the reason in `stderr`.
     """
     with ExitStack() as stack:
         out = stack.enter_context(stdout.open("wb"))
