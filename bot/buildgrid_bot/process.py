@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from buildgrid_bot.errors import SandboxFailed
 from buildgrid_bot.sandbox import Launch
-from buildgrid_bot.threads import in_thread
+from buildgrid_bot.threads import ended, in_thread
 
 _log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ async def started(
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        await asyncio.wait([starting])
+        await ended(starting)
         if starting.exception() is None and isinstance(command := starting.result(), Process):
             with suppress(SandboxFailed):  # whatever became of it, nobody wants it
                 await command.wait(executor, 0, CANCELLED_GRACE)
@@ -182,8 +182,7 @@ async def started(
 
 
 def start(launch: Launch, bwrap: str | None, stdout: Path, stderr: Path) -> Process | int:
-    """Starts the command; blocking. An exit code where there is no such program, with the reason in `stderr`.
-    """
+    """Starts the command; blocking. An exit code where there is no such program, the reason in `stderr`."""
     with ExitStack() as stack:
         out = stack.enter_context(stdout.open("wb"))
         err = stack.enter_context(stderr.open("wb"))

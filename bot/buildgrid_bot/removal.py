@@ -22,6 +22,10 @@ def remove_tree(path: Path) -> None:
     top = os.fspath(path)
     if not os.path.lexists(top):
         return
+    if os.path.islink(top):  # noqa: PTH114
+        with suppress(OSError):
+            os.unlink(top)  # noqa: PTH108
+        return
     # A directory is met twice: to remove what is in it, and to be removed itself.
     pending = [(top, False)]
     while pending:

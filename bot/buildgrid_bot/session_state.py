@@ -31,6 +31,8 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import (
 from google.rpc.status_pb2 import Status
 
 PARTIAL_METADATA_HEADER = "partial-execution-metadata-{}-bin"
+MOST_HEADER_BYTES = 32 * 1024
+"""Of them in one report. They tell people how far an action is; a call with more is refused as a whole."""
 
 
 @dataclass
@@ -108,7 +110,8 @@ class HeldLeases:
     def report(self, bot_status: int) -> Report:
         """Everything held, as of now."""
         leases = []
-        headers = []
+        headers: list[tuple[str, bytes]] = []
+        room = MOST_HEADER_BYTES
         for held in self._held.values():
             lease = Lease(id=held.lease.id, state=held.lease.state)
             # The payload is the server's own; it is not sent back.
@@ -117,8 +120,11 @@ class HeldLeases:
                 if held.lease.HasField("result"):
                     lease.result.CopyFrom(held.lease.result)
             elif lease.state == ACTIVE and held.told != ACTIVE and held.metadata is not None:
-                header = PARTIAL_METADATA_HEADER.format(lease.id)
-                headers.append((header, held.metadata.SerializeToString()))
+                header = PARTIAL_METADATA_HEADER.format(lease.id), held.metadata.SerializeToString()
+                # In base64 on the wire, and with 32 bytes for each (RFC 9113, 10.5.1).
+                room -= len(header[0]) + 4 * len(header[1]) // 3 + 36
+                if room >= 0:
+                    headers.append(header)
             leases.append(lease)
         return Report(leases, headers, bot_status)
 

@@ -6,6 +6,7 @@ service says. What has been written is at any time a beginning of the output, by
 """
 
 import asyncio
+import math
 import os
 import time
 from contextlib import suppress
@@ -28,6 +29,8 @@ CHUNK_BYTES = 256 << 10
 POLL_SECONDS = 0.1
 # A service that refuses all streams of all slots is not asked more often than this.
 FIRST_RETRY_SECONDS = 0.5
+HEALTHY_SECONDS = 10.0
+"""A call that was open for so long was no outage, though a quiet command wrote nothing in it."""
 # For how long a service may answer that it is not available. While it does not answer at all, a stream waits
 # as long as its command runs.
 OUTAGE_TOLERANCE = 300.0
@@ -109,15 +112,17 @@ class StreamWriter:
         attempt = 0
         since = 0.0
         while True:
-            committed = self._committed
+            committed, writing_since = self._committed, math.inf
             try:
                 place = await self._place()
+                writing_since = time.monotonic()
                 if place.finished or await self._write(place.offset):
                     break
                 code, reason = grpc.StatusCode.UNAVAILABLE, "the service ended the call before the output"
             except grpc.aio.AioRpcError as error:
                 code, reason = error.code(), self._described(error)
-            if attempt == 0 or self._committed > committed:
+            lasted = time.monotonic() - writing_since >= HEALTHY_SECONDS
+            if attempt == 0 or self._committed > committed or lasted:
                 attempt, since = 0, time.monotonic()
             attempt += 1
             delay = retry_delay(code, attempt, time.monotonic() - since, OUTAGE_TOLERANCE)

@@ -201,7 +201,7 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
             if self._users > 0:
                 return
             self.engine.hurry()
-            self.timers.stop()
+            self.timers.ask_to_stop()
             self._listener.stop()
             self.engine.stop()
             self.integrations.stop()  # after the engine: it has just been told of the last jobs
@@ -210,6 +210,8 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
             if self.action_cache is not None:
                 self.action_cache.stop()
             self.storage.stop()
+            # Last: a round may wait for an attempt to connect that nobody can cut short.
+            self.timers.stop()
 
     def __enter__(self) -> Self:
         self.start()

@@ -21,8 +21,10 @@ _FIND = """
 SELECT session_name, job_name FROM leases WHERE state = %s AND told_at < %s ORDER BY job_name LIMIT %s
 """
 _LOCK_SESSIONS = """
-SELECT name, bot_id, status, capacity, capacity_class FROM bots
-WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE SKIP LOCKED
+SELECT name, bot_id, status, capacity, capacity_class,
+       drained AND EXISTS (SELECT 1 FROM drains d WHERE d.instance_name = bots.instance_name
+                           AND d.bot_id = bots.bot_id AND d.disrupted)
+FROM bots WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
@@ -41,8 +43,8 @@ def take_back_unstarted(
             return 0
         late = {job for _, job in found}
         holders = {
-            name: Holder(bot_id, BotStatus(status), capacity, capacity_class)
-            for name, bot_id, status, capacity, capacity_class in db.rows(
+            name: Holder(bot_id, BotStatus(status), capacity, capacity_class, disrupted)
+            for name, bot_id, status, capacity, capacity_class, disrupted in db.rows(
                 _LOCK_SESSIONS, (sorted({session for session, _ in found}),)
             )
         }

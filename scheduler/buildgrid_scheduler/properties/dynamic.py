@@ -10,7 +10,7 @@ from buildgrid_scheduler.core.errors import FailedPrecondition, InvalidArgument
 from buildgrid_scheduler.core.requirements import Offer
 from buildgrid_scheduler.properties.property_set import MAX_COMBINATIONS, UNKNOWN_LABEL, device_pairs
 
-MAX_LABEL_CHARACTERS = 200
+MAX_LABEL_CHARACTERS = 500
 
 
 class DynamicPropertySet:

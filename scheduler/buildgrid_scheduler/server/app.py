@@ -187,9 +187,9 @@ class _Server:
             await stopped
             ended = await _ended_within(
                 DRAIN,
+                replica.stop,
                 heartbeat.stop if heartbeat is not None else None,
                 fleet.stop if fleet is not None else None,
-                replica.stop,
                 authentication.stop,
             )
             log.info("stopped") if ended else log.error("some work did not end in time, and is given up")

@@ -5,13 +5,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from buildgrid_scheduler.fleet.replicas import BEAT, ReplicaRecord, remove_replica, write_replica
 from buildgrid_scheduler.server.reload import Outcome
 from buildgrid_scheduler.store.provider import SqlProvider
 
 log = logging.getLogger(__name__)
+STOP_WITHIN = 1.0
+"""Seconds. A record that stays is not told of for long: see GONE_AFTER."""
 
 
 class Heartbeat:
@@ -48,11 +48,11 @@ class Heartbeat:
         self._due.set()
 
     def stop(self) -> None:
-        """End. Returns once the record is gone, or could not be removed."""
+        """End. Returns once the record is gone or could not be removed, or after STOP_WITHIN."""
         self._stopping = True
         self._due.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_WITHIN)
 
     def _run(self) -> None:
         while not self._stopping:
@@ -74,5 +74,5 @@ class Heartbeat:
     def _do(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except SQLAlchemyError as error:
+        except Exception as error:  # noqa: BLE001 - the thread must live: it writes again
             log.debug("the replica could not write itself down: %s", error)

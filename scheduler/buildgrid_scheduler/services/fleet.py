@@ -6,12 +6,15 @@ from datetime import datetime
 
 from buildgrid_protos.buildgrid.fleet.v1 import fleet_pb2
 from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import FleetServicer
+from psycopg.errors import QueryCanceled
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.core.clock import to_timestamp
+from buildgrid_scheduler.core.errors import DeadlineExceeded, Unavailable
 from buildgrid_scheduler.fleet.replicas import ReplicaRecord, live_replicas
-from buildgrid_scheduler.fleet.requirements import RequirementCount, count_requirements
+from buildgrid_scheduler.fleet.requirements import STATEMENT_TIMEOUT, RequirementCount, count_requirements
 from buildgrid_scheduler.services.blocking import Blocking
 from buildgrid_scheduler.services.errors import Context, rpc
 from buildgrid_scheduler.services.instances import Instances
@@ -41,9 +44,14 @@ class FleetService(FleetServicer):
     def _read(
         self, instances: Sequence[str]
     ) -> tuple[datetime, Sequence[ReplicaRecord], Sequence[RequirementCount]]:
-        with self._provider.session() as session:
-            now: datetime = session.execute(text("SELECT now()")).scalar_one()
-            return now, live_replicas(session), count_requirements(session, instances)
+        try:
+            with self._provider.session() as session:
+                now: datetime = session.execute(text("SELECT now()")).scalar_one()
+                return now, live_replicas(session), count_requirements(session, instances)
+        except DBAPIError as error:
+            if isinstance(error.orig, QueryCanceled):
+                raise DeadlineExceeded(f"counting jobs takes longer than {STATEMENT_TIMEOUT}") from error
+            raise Unavailable("the database cannot be reached; try again") from error
 
 
 def _replica(record: ReplicaRecord) -> fleet_pb2.Replica:

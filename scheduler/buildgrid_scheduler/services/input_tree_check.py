@@ -58,8 +58,8 @@ class InputTreeCheck:
         be seen; below a missing directory nothing can), InvalidArgument for a malformed tree or one with more
         than `max_entries` entries in its distinct directories.
         """
-        began = self._clock()
         async with self._walks, AsyncExitStack() as stack:
+            began = self._clock()
             walk = InputTreeWalk(
                 input_root, lambda key: self._complete.until(key, began), max_entries=self._max_entries
             )
@@ -73,7 +73,8 @@ class InputTreeCheck:
         if walk.missing_count:
             raise MissingBlobs(_told(walk), walk.missing)
         # Not longer than what was not looked at again.
-        self._complete.add(walk.directories, min(began + BELIEVED_FOR.total_seconds(), walk.known_until))
+        until = min(began + BELIEVED_FOR.total_seconds(), walk.known_until)
+        await self._blocking(self._complete.add, walk.directories, until)
 
     def _step(self, walk: InputTreeWalk) -> None:
         if directories := walk.unread():

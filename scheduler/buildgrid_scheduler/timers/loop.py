@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 Round = Callable[[], Iterator[int]]
 """Begins a round. Each draw is a short step, and says how much it did; the round is over when it ends."""
 
+STOP_WITHIN = 1.0
+"""Seconds that a stop waits for a step: a transaction, which does no harm if it ends later, or never."""
 _LOOK_AGAIN = 5.0
 """Seconds after which a changed interval is noticed."""
 
@@ -43,13 +45,13 @@ class TimerLoop:
         """End after the step that is under way; does not wait for that."""
         self._stopping.set()
 
-    def stop(self) -> None:
-        """End after the step that is under way."""
+    def stop(self, within: float = STOP_WITHIN) -> None:
+        """End after the step that is under way. Returns after so many seconds at the latest."""
         self.ask_to_stop()
         with self._lock:
             thread = self._thread
         if thread is not None:
-            thread.join()
+            thread.join(within)
 
     def change_interval(self, interval: float) -> None:
         """From now on, in seconds; a thread that runs ends at 0 or less."""

@@ -1,9 +1,10 @@
 """The timers of a replica."""
 
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from buildgrid_scheduler.timers.loop import TimerLoop
+from buildgrid_scheduler.timers.loop import STOP_WITHIN, TimerLoop
 from buildgrid_scheduler.timers.options import AgedJobHandlerOptions, TimerSettings
 
 
@@ -70,12 +71,17 @@ class Timers:
         for loop, _ in self._loops:
             loop.start()
 
-    def stop(self) -> None:
-        """End each after the step that is under way."""
+    def ask_to_stop(self) -> None:
+        """End each after the step that is under way; does not wait for that."""
         for loop, _ in self._loops:
             loop.ask_to_stop()
+
+    def stop(self) -> None:
+        """End each after the step that is under way. Returns after STOP_WITHIN at the latest."""
+        self.ask_to_stop()
+        deadline = time.monotonic() + STOP_WITHIN
         for loop, _ in self._loops:
-            loop.stop()
+            loop.stop(max(0.0, deadline - time.monotonic()))
 
     def reconfigure(self, settings: TimerSettings) -> None:
         """From the next rounds on these are in force; what has something to do only now is started."""

@@ -1,8 +1,12 @@
 """Replicas write themselves down, and are told of while they live."""
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
+import pytest
+from buildgrid_scheduler.core.errors import Unavailable
 from buildgrid_scheduler.fleet.replicas import (
     FORGOTTEN_AFTER,
     GONE_AFTER,
@@ -106,3 +110,31 @@ def test_a_heartbeat_outlives_an_outage_and_stops_during_one(provider: SqlProvid
     with provider.session() as session:
         session.execute(text("ALTER TABLE replicas RENAME TO elsewhere"))
     heartbeat.stop()
+
+
+def test_a_heartbeat_outlives_whatever_goes_wrong(
+    provider: SqlProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat = Heartbeat(provider, FIRST)
+    with monkeypatch.context() as broken:
+        failed = threading.Event()
+
+        def session() -> NoReturn:
+            failed.set()
+            raise Unavailable("all connections are in use")
+
+        broken.setattr(provider, "session", session)
+        heartbeat.start()
+        assert failed.wait(20)
+    heartbeat.change(Outcome("dd"))
+    eventually_sync(lambda: [r.config_hash for r in known(provider)] == ["dd"], 20, lambda: "")
+    heartbeat.stop()
+
+
+def test_a_heartbeat_that_hangs_does_not_hold_up_the_end(provider: SqlProvider) -> None:
+    heartbeat = Heartbeat(provider, FIRST)
+    heartbeat.start()
+    eventually_sync(lambda: known(provider) == [FIRST], 20, lambda: "")
+    with provider.session() as session:
+        session.execute(text("LOCK TABLE replicas IN ACCESS EXCLUSIVE MODE"))
+        heartbeat.stop()  # returns, though nobody can write

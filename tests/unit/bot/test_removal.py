@@ -72,3 +72,14 @@ def test_what_cannot_be_removed_is_logged_and_the_rest_goes(
     remove_tree(top)
     assert [path.name for path in top.rglob("*") if path.is_file()] == ["stuck"]
     assert f"cannot remove {top}" in caplog.text
+
+
+def test_a_symlink_in_the_place_of_the_tree_goes_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    link = tmp_path / "link"
+    link.symlink_to(elsewhere)
+    remove_tree(link)
+    assert not link.is_symlink()
+    assert (elsewhere / "kept").exists()

@@ -190,3 +190,13 @@ def test_what_an_answer_brings_to_a_bot_that_leaves_is_not_started() -> None:
 
     assert not orders.start
     assert not held.report(BOT_TERMINATING).leases
+
+
+def test_a_report_has_no_more_headers_than_a_server_takes() -> None:
+    ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(1024)]
+    held = holding(*ids, slots=1024)
+    for id_ in ids:
+        held.started(id_, METADATA)
+    report = held.report(OK)
+    assert len(report.leases) == 1024
+    assert 0 < sum(len(name) + 4 * len(value) // 3 + 32 for name, value in report.headers) <= 32 * 1024
