@@ -69,4 +69,4 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:10]}"
     kubectl("create", "namespace", name, check=True)
     yield name
-    kubectl("delete", "namespace", name, "--wait=false", check=True)
+    kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found", check=True)

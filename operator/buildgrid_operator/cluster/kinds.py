@@ -48,7 +48,6 @@ NODE = Kind("v1", "Node", "nodes", namespaced=False)
 PERSISTENT_VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 POD = Kind("v1", "Pod", "pods")
 POD_TEMPLATE = Kind("v1", "PodTemplate", "podtemplates")
-SECRET = Kind("v1", "Secret", "secrets")
 SERVICE = Kind("v1", "Service", "services")
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
@@ -73,7 +72,7 @@ PROPERTY_SET = Kind("buildgrid.build/v1alpha1", "PropertySet", "propertysets")
 BOT_FLEET = Kind("buildgrid.build/v1alpha1", "BotFleet", "botfleets")
 
 KINDS = (
-    CONFIG_MAP, NAMESPACE, NODE, PERSISTENT_VOLUME_CLAIM, POD, POD_TEMPLATE, SECRET, SERVICE, SERVICE_ACCOUNT,
+    CONFIG_MAP, NAMESPACE, NODE, PERSISTENT_VOLUME_CLAIM, POD, POD_TEMPLATE, SERVICE, SERVICE_ACCOUNT,
     DEPLOYMENT, REPLICA_SET, STATEFUL_SET, JOB, HORIZONTAL_POD_AUTOSCALER, POD_DISRUPTION_BUDGET,
     NETWORK_POLICY, INGRESS, ROLE, ROLE_BINDING, LEASE, EVENT, CUSTOM_RESOURCE_DEFINITION, GRPC_ROUTE,
     SERVICE_MONITOR, SCHEDULER, PROPERTY_SET, BOT_FLEET,

@@ -1,0 +1,1 @@
+"""The command line: the operator itself, and what the chart's Jobs run."""
