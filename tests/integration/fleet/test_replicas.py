@@ -138,3 +138,5 @@ def test_a_heartbeat_that_hangs_does_not_hold_up_the_end(provider: SqlProvider) 
     with provider.session() as session:
         session.execute(text("LOCK TABLE replicas IN ACCESS EXCLUSIVE MODE"))
         heartbeat.stop()  # returns, though nobody can write
+    eventually_sync(lambda: rows(provider) == 0, 20, lambda: "the record stays")
+    heartbeat.stop()  # with its thread: nothing of it is left

@@ -96,7 +96,7 @@ def test_wait_operation_is_not_offered_and_that_is_no_error_in_the_log(target: T
 def test_a_label_that_no_index_takes_is_refused_at_the_door(target: Target) -> None:
     outcome = execute(target, action(pool=TOO_LONG_FOR_AN_INDEX))  # an outage of the database, for 10 s
     assert outcome.code is StatusCode.INVALID_ARGUMENT
-    assert "'Pool'" in outcome.message and "200" in outcome.message
+    assert "'Pool'" in outcome.message and "500" in outcome.message
 
 
 def test_a_nul_in_a_platform_property_is_told_by_the_name_of_the_property(target: Target) -> None:
