@@ -135,7 +135,9 @@ def test_a_service_that_is_down_throttles_nobody_and_is_left_alone_for_a_while(
     names = [("main", "build", "bazel", str(n)) for n in range(5)]
     assert not any(throttling.is_throttled(name) for name in names)
     assert service.asked == names[:2]
-    assert "throttling: not sent: ConnectionError: refused" in caplog.text
+    # Another thread says so.
+    said = "throttling: not sent: ConnectionError: refused"
+    eventually_sync(lambda: said in caplog.text, 10, lambda: caplog.text)
     service.down = False
     time.now += 10
     assert throttling.is_throttled(JO)
