@@ -22,6 +22,7 @@ RETURNING name, property_label
 """
 _LEAVE_QUEUE = "DELETE FROM queue WHERE job_name = ANY(%s)"
 _CANCEL_LEASES = "UPDATE leases SET state = %s WHERE job_name = ANY(%s) RETURNING session_name"
+# Unlike statements.LEAVE_FLIGHT it passes over no row: held here, it must go before others may share the job.
 _LEAVE_FLIGHT = """
 DELETE FROM in_flight f USING unnest(%s::text[], %s::text[], %s::text[]) AS d(instance, digest, job)
 WHERE f.instance_name = d.instance AND f.action_digest = d.digest AND f.job_name = d.job

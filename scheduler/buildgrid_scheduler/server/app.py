@@ -5,14 +5,11 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from importlib import metadata
 
 import grpc
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
@@ -30,13 +27,12 @@ from buildgrid_scheduler.config.storage import DiskStorageConfig, MemoryStorageC
 from buildgrid_scheduler.core.clock import utc_now
 from buildgrid_scheduler.core.errors import FailedPrecondition
 from buildgrid_scheduler.engine.fleet_counts import FleetCounts, count_fleet
-from buildgrid_scheduler.fleet.replicas import ReplicaRecord
 from buildgrid_scheduler.server.auth import build_auth, server_credentials
 from buildgrid_scheduler.server.database import Database
 from buildgrid_scheduler.server.grpc_server import StartError, bind, server_options
 from buildgrid_scheduler.server.health import Check, Health, storage_problem
 from buildgrid_scheduler.server.health_service import HealthService
-from buildgrid_scheduler.server.heartbeat import Heartbeat
+from buildgrid_scheduler.server.heartbeat import Heartbeat, own_version, this_replica
 from buildgrid_scheduler.server.logs import configure_logging
 from buildgrid_scheduler.server.messages import minding_messages
 from buildgrid_scheduler.server.metrics import catalogue
@@ -50,7 +46,6 @@ from buildgrid_scheduler.store.migrate import head_revision
 
 log = logging.getLogger(__name__)
 
-DISTRIBUTION = "buildgrid-kubernetes"
 SWITCH_INTERVAL = 0.0005
 """Seconds until a thread that wants to run interrupts another: the engine's threads do short pieces of work
 between waits for the database, and at the default of 5 ms they mostly waited for the event loop."""
@@ -114,7 +109,7 @@ class _Server:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         info = catalogue.BUILD_INFO.gauge(self._registry)
-        info.labels(metadata.version(DISTRIBUTION), head_revision()).set(1)
+        info.labels(own_version(), head_revision()).set(1)
         address = self._config.monitoring.listen
         if address is None:
             yield
@@ -225,14 +220,7 @@ class _Server:
         """Begin to write this replica down in the database, for whoever looks after the farm."""
         if self._database is None or not self._config.services.schedules:
             return None
-        record = ReplicaRecord(
-            id=uuid.uuid4().hex,
-            host=socket.gethostname(),
-            version=metadata.version(DISTRIBUTION),
-            started_at=utc_now(),
-            config_hash=self._digest,
-        )
-        heartbeat = Heartbeat(self._database.provider, record)
+        heartbeat = Heartbeat(self._database.provider, this_replica(self._digest))
         heartbeat.start()
         return heartbeat
 

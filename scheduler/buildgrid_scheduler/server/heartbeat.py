@@ -1,10 +1,14 @@
 """Writes the replica down in the database, again and again, with the configuration that it runs on."""
 
 import logging
+import socket
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 
+from buildgrid_scheduler.core.clock import utc_now
 from buildgrid_scheduler.fleet.replicas import BEAT, ReplicaRecord, remove_replica, write_replica
 from buildgrid_scheduler.server.reload import Outcome
 from buildgrid_scheduler.store.provider import SqlProvider
@@ -12,6 +16,22 @@ from buildgrid_scheduler.store.provider import SqlProvider
 log = logging.getLogger(__name__)
 STOP_WITHIN = 1.0
 """Seconds. A record that stays is not told of for long: see GONE_AFTER."""
+
+
+def own_version() -> str:
+    """Of this program."""
+    return metadata.version("buildgrid-kubernetes")
+
+
+def this_replica(config_hash: str) -> ReplicaRecord:
+    """The record of this process, which has just been started with that configuration."""
+    return ReplicaRecord(
+        id=uuid.uuid4().hex,
+        host=socket.gethostname(),
+        version=own_version(),
+        started_at=utc_now(),
+        config_hash=config_hash,
+    )
 
 
 class Heartbeat:

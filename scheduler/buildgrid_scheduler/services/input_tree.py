@@ -22,12 +22,11 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from google.protobuf.message import DecodeError
 
 from buildgrid_scheduler.core.errors import InvalidArgument
+from buildgrid_scheduler.services.limits import MAX_DIRECTORY_BYTES
 from buildgrid_scheduler.storage.abc import check_digest
 
 MAX_ENTRIES = 1_000_000
 """Files, directories and symlinks in the distinct directories of a tree; each takes 110 bytes of memory."""
-MAX_DIRECTORY_BYTES = 32 * 1024 * 1024
-"""One Directory message: some 300,000 entries. Parsed, it takes several times as much memory."""
 MAX_NAMED = 1000
 """Missing blobs that are named; further ones are only counted."""
 

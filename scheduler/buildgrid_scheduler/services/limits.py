@@ -19,3 +19,7 @@ MAX_ACTION_BYTES = 64 * 1024
 # A Command is read whole and parsed. What the operating system starts has a few MiB at most; the rest is for
 # the names of outputs.
 MAX_COMMAND_BYTES = 32 * 1024 * 1024
+
+# A Directory message: some 300,000 entries. Parsed, it takes several times as much memory; a larger blob is
+# not read, since it is no directory that anybody could be told of.
+MAX_DIRECTORY_BYTES = 32 * 1024 * 1024

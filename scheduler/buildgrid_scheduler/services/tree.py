@@ -19,13 +19,11 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from google.protobuf.message import DecodeError
 
 from buildgrid_scheduler.core.errors import InvalidArgument, NotFound
-from buildgrid_scheduler.services.limits import MAX_BATCH_BYTES
+from buildgrid_scheduler.services.limits import MAX_BATCH_BYTES, MAX_DIRECTORY_BYTES
 from buildgrid_scheduler.storage.abc import StorageABC, check_digest
 from buildgrid_scheduler.storage.completeness import groups
 
 MAX_PAGE_SIZE = 1000
-MAX_DIRECTORY_BYTES = 32 * 1024 * 1024
-"""of one Directory; a larger blob is not read, since it is no directory that anybody could be told of"""
 
 
 class TreeWalk:

@@ -6,6 +6,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from buildgrid_scheduler.core.errors import InvalidArgument
 from buildgrid_scheduler.services import input_tree
 from buildgrid_scheduler.services.input_tree import MAX_NAMED, InputTreeWalk, parse_directory
+from buildgrid_scheduler.services.limits import MAX_DIRECTORY_BYTES
 
 from tests.farm.input_trees import bomb, chain, directory, packed, wide
 
@@ -111,12 +112,12 @@ def test_a_tree_with_too_many_entries_is_refused_with_the_limit() -> None:
 
 
 def test_a_directory_too_large_to_be_read_is_refused_with_the_limit_and_not_read() -> None:
-    huge = Digest(hash="a" * 64, size_bytes=input_tree.MAX_DIRECTORY_BYTES + 1)
+    huge = Digest(hash="a" * 64, size_bytes=MAX_DIRECTORY_BYTES + 1)
     root = packed(directory(directories={"huge": huge}))
     store = Store(root)
-    with pytest.raises(InvalidArgument, match=str(input_tree.MAX_DIRECTORY_BYTES)):
+    with pytest.raises(InvalidArgument, match=str(MAX_DIRECTORY_BYTES)):
         walked(store, root)
-    with pytest.raises(InvalidArgument, match=str(input_tree.MAX_DIRECTORY_BYTES)):
+    with pytest.raises(InvalidArgument, match=str(MAX_DIRECTORY_BYTES)):
         InputTreeWalk(huge)
     assert len(store.read) == 1
 
