@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "look after Schedulers and PropertySets",
     "crds": "print the custom resource definitions, or bring those of a cluster up to date",
     "drain": "stop an operator and free its Schedulers, before it is uninstalled",
+    "simulate": "try policies for fleets on a trace of jobs",
     "create-password": "make a Secret with a random password, unless it is there",
 }
 """What each is for; its module is named alike."""
