@@ -52,9 +52,11 @@ fuzz: $(STAMP)  ## 10,000 random messages to each service (FUZZ=N: as many); som
 acceptance: $(STAMP)  ## real Bazel builds (needs bazel on PATH)
 	@GRPC_VERBOSITY=NONE $(BIN)/pytest tests/acceptance
 
-test-cluster: $(STAMP)  ## tests against the Kubernetes cluster of KUBECONFIG; they make namespaces of their own
-	@[ -n "$$KUBECONFIG" ] || { echo "test-cluster: set KUBECONFIG to a cluster for tests; to get one on this machine: kind create cluster, or k3d cluster create" >&2; exit 1; }
-	@GRPC_VERBOSITY=NONE $(BIN)/pytest -n 0 tests/cluster
+test-cluster: $(STAMP)  ## tests against the Kubernetes cluster of KUBECONFIG, in namespaces of their own; or one of kind or k3d
+	@GRPC_VERBOSITY=NONE bash tools/test_cluster.sh $(BIN)/pytest -n 0 tests/cluster
+
+dev-cluster: $(STAMP)  ## run the operator from source against the cluster of KUBECONFIG, with a Scheduler
+	@VENV="$(VENV)" bash tools/dev_cluster.sh
 
 images: $(STAMP)  ## build the images with docker or buildah (REGISTRY, VERSION, TARGETS, PLATFORM)
 	@REGISTRY="$(REGISTRY)" VERSION="$(VERSION)" TARGETS="$(TARGETS)" PLATFORM="$(PLATFORM)" BUILDER="$(BUILDER)" VENV="$(VENV)" bash tools/images.sh
@@ -68,4 +70,4 @@ bench: $(STAMP)  ## throughput, latency and CPU per job, beside the peer where i
 clean:  ## forget .venv and the demo's data
 	rm -rf $(VENV) demo-data .mypy_cache .ruff_cache
 
-.PHONY: help install protos docs lock lint format test fuzz acceptance test-cluster images demo bench clean
+.PHONY: help install protos docs lock lint format test fuzz acceptance test-cluster dev-cluster images demo bench clean

@@ -1,5 +1,10 @@
 """When to call the server next. Pure decisions of the bot session's loop."""
 
+import random
+from collections.abc import Callable
+
+from buildgrid_client.retries import backoff
+
 # A full bot is not held by the server; this often it asks whether its leases are still wanted. So long a
 # cancelled command may run on.
 HEARTBEAT = 2.0
@@ -8,6 +13,10 @@ AT_ONCE = 0.5
 # With a free slot the next poll can bring work, but most actions that were just handed out are short, and
 # their end would interrupt it.
 SETTLE = 0.02
+# A session that lasted so long was not lost for what the one before was lost for.
+_LASTING = 60.0
+# The first pause after a lost session, and the longest.
+_FIRST_REST, _LONGEST_REST = 0.2, 30.0
 # The youngest call that news may interrupt, and the oldest that must wait no longer.
 _FIRST_PATIENCE = 0.01
 _LONGEST_PATIENCE = 2.0
@@ -43,3 +52,17 @@ def patience(interrupted: int) -> float:
     were: growing patience lets one through however fast actions end and however far the server is.
     """
     return min(_LONGEST_PATIENCE, _FIRST_PATIENCE * 2.0 ** min(interrupted, 16))
+
+
+class LostSessions:
+    """How long to wait before the next session, so that losing one again and again is no busy loop."""
+
+    def __init__(self, rand: Callable[[], float] = random.random) -> None:
+        """`rand`: from 0 to 1, for the jitter."""
+        self._rand = rand
+        self._in_a_row = 0
+
+    def rest(self, lasted: float) -> float:
+        """A session was lost, so many seconds after it was opened. Seconds until the next is asked for."""
+        self._in_a_row = self._in_a_row + 1 if lasted < _LASTING else 1
+        return backoff(self._in_a_row, first=_FIRST_REST, longest=_LONGEST_REST, rand=self._rand)

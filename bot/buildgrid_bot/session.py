@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import grpc
+from buildgrid_client.connection_trouble import explained
 from buildgrid_client.retries import backoff
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import (
     Action,
@@ -17,9 +18,17 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2_grpc import
 from google.rpc.status_pb2 import Status
 
 from buildgrid_bot.action import Outcome
-from buildgrid_bot.pacing import AT_ONCE, HEARTBEAT, heartbeat_within, patience, pause_after_answer
+from buildgrid_bot.pacing import (
+    AT_ONCE,
+    HEARTBEAT,
+    LostSessions,
+    heartbeat_within,
+    patience,
+    pause_after_answer,
+)
 from buildgrid_bot.session_state import HeldLeases, Orders, Report
 from buildgrid_bot.stream_names import StreamNames, names_of_leases
+from buildgrid_bot.takeover import Takeover, Takeovers, takeover_of
 from buildgrid_bot.trouble import REFUSED_FOR, SessionRefused, Trouble
 
 _log = logging.getLogger(__name__)
@@ -54,7 +63,7 @@ class BotSession:
 
     `description` carries bot_id, worker and version. `run` returns after `terminate`, once everything that
     was started has ended and been reported. It raises SessionRefused when the server has refused to open a
-    session for `refused_for` seconds.
+    session for `refused_for` seconds, and when another bot with this bot_id takes them over: see Takeovers.
     """
 
     def __init__(
@@ -68,8 +77,10 @@ class BotSession:
         poll_deadline: float = POLL_DEADLINE,
         heartbeat: float = HEARTBEAT,
         refused_for: float = REFUSED_FOR,
+        endpoint: str = "",
     ) -> None:
         self._stub = BotsStub(channel)
+        self._endpoint = endpoint
         self._instance = instance_name
         self._description = description
         self._run_action = run_action
@@ -83,6 +94,8 @@ class BotSession:
         self._status: bots_pb2.BotStatus.ValueType = bots_pb2.OK
         self._name = ""
         self._trouble = Trouble(refused_for=refused_for)
+        self._lost = LostSessions()
+        self._takeovers = Takeovers()
         self._leave_at = float("inf")
 
     def terminate(self) -> None:
@@ -105,7 +118,6 @@ class BotSession:
     async def run(self) -> None:
         """Until terminated. When cancelled, the actions are stopped first."""
         try:
-            lost = 0
             while not self._leaving:
                 report, answer = await self._open()
                 if answer is None:
@@ -113,12 +125,12 @@ class BotSession:
                 self._name = answer.session.name
                 _log.info("session %s is open", self._name)
                 opened = time.monotonic()
-                if await self._converse(report, answer):
+                lost = await self._converse(report, answer)
+                if lost is None:
                     return
+                lasted = time.monotonic() - opened
                 await self._stop_all()
-                # A session that is lost again and again (two bots with one bot_id) must not be a busy loop.
-                lost = lost + 1 if time.monotonic() - opened < 60 else 1
-                await self._idle(backoff(lost, first=0.2, longest=30))
+                await self._after_loss(lost, takeover_of(lost), lasted)
         finally:
             await self._stop_all()
 
@@ -140,6 +152,9 @@ class BotSession:
                     self._stub.CreateBotSession(request, timeout=deadline), report, only_leaving=True
                 )
             except grpc.aio.AioRpcError as error:
+                if takeover := takeover_of(error):  # while this call waited for work
+                    await self._after_loss(error, takeover, 0.0)
+                    continue
                 attempt += 1
                 await self._after_failure("open a session", error, opening=True)
             else:
@@ -147,8 +162,8 @@ class BotSession:
                 return report, answer
         return self._held.report(self._status), None
 
-    async def _converse(self, report: Report, answer: _Answer) -> bool:
-        """Updates until the bot may leave (True) or the session is gone (False)."""
+    async def _converse(self, report: Report, answer: _Answer) -> grpc.aio.AioRpcError | None:
+        """Updates until the bot may leave; the error that says so when the session is gone."""
         empty_answers = interrupted = 0
         unheard_since: float | None = None
         heartbeat = self._heartbeat_after(answer.session)
@@ -168,14 +183,13 @@ class BotSession:
                 update = await self._update(report, patience(interrupted))
             except grpc.aio.AioRpcError as error:
                 if error.code() in _SESSION_GONE:
-                    _log.warning("session %s is gone: %s", self._name, error.details())
-                    return False
+                    return error
                 await self._after_failure("reach the server", error)
                 if self._leaving and not self._held.running:
                     unheard_since = unheard_since or time.monotonic()
                     patience_left = UNREPORTED_SECONDS if self._held.count else 0.0
                     if time.monotonic() > max(self._leave_at, unheard_since + patience_left):
-                        return True
+                        return None
                 continue
             if update is None:
                 interrupted += 1
@@ -189,7 +203,7 @@ class BotSession:
             quick = time.monotonic() - began < AT_ONCE
             empty_answers = empty_answers + 1 if quick and not orders.start and not orders.stop else 0
             if self._leaving and report.status == self._status and not self._held.count:
-                return True
+                return None
 
     def _heartbeat_after(self, answer: bots_pb2.BotSession) -> float:
         if not answer.HasField("expire_time"):
@@ -259,8 +273,27 @@ class BotSession:
             return False
         return True
 
+    async def _after_loss(
+        self, error: grpc.aio.AioRpcError, takeover: Takeover | None, lasted: float
+    ) -> None:
+        """The session is gone, `lasted` seconds after it was opened. Raises SessionRefused to give up."""
+        rest = self._lost.rest(lasted)
+        if takeover is None:
+            _log.warning("session %s is gone: %s", self._name, error.details())
+        elif self._takeovers.happened(lasted) and not self._leaving:
+            raise SessionRefused(f"{takeover}; giving up, the other one goes on")
+        else:
+            _log.warning("%s; opening a session again in %.1f s", takeover, rest)
+        until = time.monotonic() + rest
+        while not self._leaving and (left := until - time.monotonic()) > 0:
+            self._news.clear()  # of actions that were just stopped
+            await self._idle(left)
+
     async def _after_failure(self, what: str, error: grpc.aio.AioRpcError, *, opening: bool = False) -> None:
-        complaint = self._trouble.failed(what, error.code(), error.details() or "", time.monotonic())
+        details = error.details() or ""
+        if self._endpoint and error.code() is grpc.StatusCode.UNAVAILABLE:
+            details = explained(self._endpoint, details)
+        complaint = self._trouble.failed(what, error.code(), details, time.monotonic())
         # What runs under an open session is not thrown away: that ends when the server says so.
         if opening and complaint.give_up:
             raise SessionRefused(complaint.text)

@@ -13,14 +13,14 @@ _REMEDIES = {
     grpc.StatusCode.INVALID_ARGUMENT: "check --instance, --bot-id and --slots",
     grpc.StatusCode.NOT_FOUND: "check --instance",
     grpc.StatusCode.FAILED_PRECONDITION: "check --property: the server's property set decides what it takes",
-    grpc.StatusCode.UNAUTHENTICATED: "check the bot's credentials",
-    grpc.StatusCode.PERMISSION_DENIED: "check what the bot's identity may do in this instance",
+    grpc.StatusCode.UNAUTHENTICATED: "check --token-file, or --tls-certificate and --tls-key",
+    grpc.StatusCode.PERMISSION_DENIED: "check --bot-id, and what the bot's identity may do in this instance",
     grpc.StatusCode.UNIMPLEMENTED: "check --endpoint: this server does not offer the Bots service",
 }
 
 
 class SessionRefused(Exception):
-    """The server answers, and does not want this bot as it is configured."""
+    """The server answers, and does not want this bot as it is configured, or wants another in its place."""
 
 
 @dataclass(frozen=True)

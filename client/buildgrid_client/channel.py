@@ -1,8 +1,12 @@
 """Channels to a farm: one place for endpoints, keepalive and message limits."""
 
+import ipaddress
 import re
 
 import grpc
+
+from buildgrid_client.credentials import NO_CREDENTIALS, Credentials
+from buildgrid_client.reloading_channel import ReloadingChannel
 
 # BatchReadBlobs and BatchUpdateBlobs carry up to 4 MiB of blobs, and their envelope comes on top.
 MAX_MESSAGE_BYTES = 16 << 20
@@ -41,13 +45,29 @@ def parse_endpoint(endpoint: str) -> tuple[str, bool]:
     return match["target"], match["scheme"] == "grpcs"
 
 
-def open_channel(endpoint: str) -> grpc.aio.Channel:
-    """A channel to `grpc://HOST:PORT`, or `grpcs://HOST:PORT` for TLS with the system's certificates.
+def is_loopback(endpoint: str) -> bool:
+    """Whether what is sent there stays on this machine. Raises ValueError for a bad endpoint."""
+    host = parse_endpoint(endpoint)[0].rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
-    Must be called, and later closed, in a running event loop. It connects on first use. Raises ValueError for
-    a bad endpoint.
+
+def open_channel(endpoint: str, credentials: Credentials = NO_CREDENTIALS) -> grpc.aio.Channel:
+    """A channel to `grpc://HOST:PORT`, or `grpcs://HOST:PORT` for TLS, whose calls show these credentials.
+
+    Their files may change; see ReloadingChannel. A token is sent without TLS, too, for meshes that encrypt on
+    their own. Must be called, and later closed, in a running event loop. It connects on first use. Raises
+    ValueError for a bad endpoint, OSError or ValueError for a file that cannot be used.
     """
-    target, tls = parse_endpoint(endpoint)
-    if tls:
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=CHANNEL_OPTIONS)
-    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    target, secure = parse_endpoint(endpoint)
+
+    def connect(tls: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+        if tls is None:
+            return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(target, tls, options=CHANNEL_OPTIONS)
+
+    if credentials.token is None and not secure:
+        return connect(None)
+    return ReloadingChannel(connect, credentials, who=endpoint, secure=secure)

@@ -38,6 +38,8 @@ REQUEST_METADATA_HEADER = "build.bazel.remote.execution.v2.requestmetadata-bin"
 
 # Called at each change with the stage and what else the operation tells.
 StageCallback: TypeAlias = Callable[[ExecutionStage.Value.ValueType, ExecuteOperationMetadata], None]
+# Called with the reason each time that the server is lost, and with None once it has been heard of again.
+OutageCallback: TypeAlias = Callable[[str | None], None]
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 # An operation that vanishes over and over is a server that forgets, not an outage; it must not run actions
@@ -122,12 +124,14 @@ class ExecutionClient:
         mnemonic: str = "",
         target: str = "",
         on_stage: StageCallback | None = None,
+        on_outage: OutageCallback | None = None,
     ) -> ExecuteResponse:
         """Run the action and return what came of it; a command that fails by itself is a result like any
         other.
 
         `priority`: lower is more urgent. `mnemonic` and `target` say what the action is, for people who look
-        at the queue. When the caller is cancelled, so is the operation.
+        at the queue. When the caller is cancelled, so is the operation. A stream that is lost is taken up
+        again; `on_outage` is for telling people who wait.
 
         Raises ExecutionFailed when the action could not be run to its end (with the blobs to upload when some
         were missing), and when the server was away for longer than `outage_tolerance`.
@@ -153,7 +157,7 @@ class ExecutionClient:
                     wait = WaitExecutionRequest(name=progress.operation_name)
                     stream = self._execution.WaitExecution(wait, metadata=metadata)
                 try:
-                    response = await _follow(stream, progress, on_stage)
+                    response = await _follow(stream, progress, on_stage, on_outage)
                     if response is not None:
                         return response
                     code, details = None, "the server ended the stream before the operation was done"
@@ -162,6 +166,8 @@ class ExecutionClient:
                     if next_step(code, details, progress.operation_name) is Step.FAIL:
                         raise error_of_call(error) from error
                 step = next_step(code, details, progress.operation_name)
+                if on_outage is not None:
+                    on_outage(details)
                 await self._pause(progress, step, details)
         except asyncio.CancelledError:
             await self._cancel(progress.operation_name, metadata)
@@ -204,11 +210,16 @@ class ExecutionClient:
 
 
 async def _follow(
-    stream: AsyncIterable[Operation], progress: _Progress, on_stage: StageCallback | None
+    stream: AsyncIterable[Operation],
+    progress: _Progress,
+    on_stage: StageCallback | None,
+    on_outage: OutageCallback | None,
 ) -> ExecuteResponse | None:
     """The response; None when the stream ended before the operation was done."""
     async for operation in stream:
         progress.operation_name = operation.name
+        if progress.silent_streams and on_outage is not None:
+            on_outage(None)
         progress.silent_streams = 0
         told = ExecuteOperationMetadata()
         # Servers repeat themselves to keep the stream alive; only news is passed on.

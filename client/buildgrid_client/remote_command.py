@@ -21,7 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from buildgrid_client.cas import CasClient
 from buildgrid_client.digests import digest_key, digest_of, parse_digest
-from buildgrid_client.execution import ExecutionClient, StageCallback
+from buildgrid_client.execution import ExecutionClient, OutageCallback, StageCallback
 from buildgrid_client.execution_errors import ExecutionFailed
 from buildgrid_client.outputs import write_outputs
 from buildgrid_client.tree import Input, InputTree, RemoteFile, build_tree, split_path
@@ -162,6 +162,7 @@ class RemoteRunner:
         skip_cache_lookup: bool = False,
         priority: int = 0,
         on_stage: StageCallback | None = None,
+        on_outage: OutageCallback | None = None,
     ) -> CommandResult:
         """Run it and wait for its end; any exit code is a result.
 
@@ -179,6 +180,7 @@ class RemoteRunner:
                     mnemonic=command.mnemonic,
                     target=command.target,
                     on_stage=on_stage,
+                    on_outage=on_outage,
                 )
                 break
             except ExecutionFailed as error:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -96,6 +97,7 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
         throttle_answers_for: float = 0.0,
         throttle_wait: float = 1.0,
         logstream_wait: float = 2.0,
+        accept_new_jobs: bool = True,
         clock: Clock = utc_now,
     ) -> None:
         """`sql_ro_provider` serves reads, `sql_notifier_provider` LISTEN; both default to `sql_provider`.
@@ -104,7 +106,8 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
         `poll_interval` 0 or less: no notifier, for a replica that is alone. Retention in hours, for what is
         pushed to `asset_client`; None or 0: nothing is. An answer of the metering service counts for
         `throttle_answers_for`; an action waits for one at most `throttle_wait`, and a bot for log streams at
-        most `logstream_wait`. Clients and channel are started and stopped with the scheduler.
+        most `logstream_wait`. Without `accept_new_jobs`, asking for what would make a job raises Unavailable.
+        Clients and channel are started and stopped with the scheduler.
         """
         self.storage = storage
         self.action_cache = action_cache
@@ -125,6 +128,7 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
                 priority_percentage=priority_assignment_percentage,
                 max_queue_size=max_queue_size,
                 store_results=own_cache,
+                accept_new_jobs=accept_new_jobs,
             ),
             requires=Matching(property_set).requires,
             clock=clock,
@@ -195,23 +199,26 @@ class Scheduler(OperationMethods, BotMethods, TimerMethods):
             self.timers.start()
 
     def stop(self) -> None:
-        """The last `stop` ends it: what was submitted is finished first, unless the database is away."""
-        with self._lock:
+        """The last `stop` ends it: what was submitted is finished first, unless the database is away.
+
+        Each part is stopped, whatever becomes of the others; what one raises is raised at the end.
+        """
+        with self._lock, ExitStack() as steps:  # the last one comes first
             self._users -= 1
             if self._users > 0:
                 return
-            self.engine.hurry()
-            self.timers.ask_to_stop()
-            self._listener.stop()
-            self.engine.stop()
-            self.integrations.stop()  # after the engine: it has just been told of the last jobs
-            if self._cache_writer is not None:
-                self._cache_writer.stop()
-            if self.action_cache is not None:
-                self.action_cache.stop()
-            self.storage.stop()
             # Last: a round may wait for an attempt to connect that nobody can cut short.
-            self.timers.stop()
+            steps.callback(self.timers.stop)
+            steps.callback(self.storage.stop)
+            if self.action_cache is not None:
+                steps.callback(self.action_cache.stop)
+            if self._cache_writer is not None:
+                steps.callback(self._cache_writer.stop)
+            steps.callback(self.integrations.stop)  # after the engine: it has just been told of the last jobs
+            steps.callback(self.engine.stop)
+            steps.callback(self._listener.stop)
+            steps.callback(self.timers.ask_to_stop)
+            steps.callback(self.engine.hurry)
 
     def __enter__(self) -> Self:
         self.start()

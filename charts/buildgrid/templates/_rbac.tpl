@@ -41,7 +41,7 @@
 {{- define "buildgrid.uninstallRules" -}}
 - apiGroups: [buildgrid.build]
   resources: [schedulers]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch, patch, delete]
 {{- end -}}
 
 {{/*

@@ -12,6 +12,7 @@ from buildgrid_operator.api.types import (
     ConfigMapKeyRef,
     HttpUrl,
     ObjectName,
+    SecretKey,
     SecretKeyRef,
     ShortText,
 )
@@ -29,6 +30,15 @@ CertificateField = Literal[
 ]
 Right = Literal["CacheRead", "CasWrite", "Execute", "ActionCacheUpdate", "RunBots", "Administer"]
 Pattern = Annotated[str, Text(512, 1)]
+ServerName = Annotated[
+    str,
+    Text(
+        253,
+        1,
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        "must be a host such as build.example.org, in lower case, without *",
+    ),
+]
 ClaimPaths = tuple[ShortText, ...]
 CertificateFields = tuple[CertificateField, ...]
 
@@ -102,8 +112,8 @@ class JwtIssuer(ApiModel):
         Config("name"),
     ]
     """what policies and logs call it"""
-    issuer: Annotated[str | None, Text(1024, 1), Config("issuer")] = None
-    """the tokens' claim `iss`, exactly; needed where there are several issuers, and for another cluster"""
+    issuer: Annotated[str, Text(1024, 1), Config("issuer")]
+    """the tokens' claim `iss`, exactly; of another cluster: its --service-account-issuer"""
     audiences: Annotated[tuple[ShortText, ...], Items(16, 1, "set"), Config("audiences")]
     """one of these must be in the tokens' claim `aud`: tokens for other services are worthless here"""
     jwks: Annotated[Jwks | None, Config("jwks")] = None
@@ -129,13 +139,6 @@ class JwtIssuer(ApiModel):
                 name.startswith("HS") == (jwt.secret_ref is not None) for name in jwt.algorithms or ()
             ),
             field="algorithms",
-        ),
-        Rule(
-            cel="!self.kubernetes || has(self.issuer)",
-            message="must be set for Kubernetes: the cluster's --service-account-issuer",
-            check=lambda jwt: not jwt.kubernetes or jwt.issuer is not None,
-            field="issuer",
-            reason="FieldValueRequired",
         ),
         Rule(
             cel=f"!(self.name in [{', '.join(repr(name) for name in _RESERVED)}])",
@@ -252,27 +255,21 @@ class Auth(ApiModel):
             reason="FieldValueForbidden",
         ),
         Rule(
-            cel="(self.jwt.size() < 2 && !(self.jwt.size() > 0 && has(self.kubernetes))) || "
-            "self.jwt.all(jwt, has(jwt.issuer))",
-            message="each needs issuer where there are several issuers, kubernetes included",
-            check=lambda auth: (
-                len(auth.jwt) + (auth.kubernetes is not None) < 2
-                or all(jwt.issuer is not None for jwt in auth.jwt)
-            ),
-            field="jwt",
-            reason="FieldValueRequired",
-        ),
-        Rule(
-            cel="self.jwt.all(a, !has(a.issuer) || "
-            "self.jwt.exists_one(b, has(b.issuer) && b.issuer == a.issuer))",
+            cel="self.jwt.all(a, self.jwt.exists_one(b, b.issuer == a.issuer))",
             message="an issuer is there twice; keep one of them, with the audiences of both",
-            check=lambda auth: (
-                len(issuers := [jwt.issuer for jwt in auth.jwt if jwt.issuer is not None])
-                == len(set(issuers))
-            ),
+            check=lambda auth: len({jwt.issuer for jwt in auth.jwt}) == len(auth.jwt),
             field="jwt",
         ),
     )
+
+
+class CaConfigMapKeyRef(ApiModel):
+    """A key of a ConfigMap in the same namespace that holds certificates to trust, PEM."""
+
+    name: ObjectName
+    """name of the ConfigMap"""
+    key: SecretKey = "ca.crt"
+    """which of its keys"""
 
 
 class Tls(ApiModel):
@@ -281,4 +278,10 @@ class Tls(ApiModel):
     secret_name: Annotated[ObjectName, Config("tls.certificate_file", "tls.key_file")]
     """a Secret of type kubernetes.io/tls: tls.crt with the certificate and the intermediate ones, tls.key"""
     client_ca_secret_ref: Annotated[CaSecretKeyRef | None, Config("tls.client_ca_file")] = None
-    """every caller must show a certificate that one of these CAs signed, those with a token, too"""
+    """every caller must show a certificate that one of these CAs signed, those with a token, too. For
+    the operator there is a port of its own then, see docs/security.md"""
+    ca_config_map_ref: Annotated[CaConfigMapKeyRef | None, Effect.APPLY] = None
+    """whom the operator believes that the certificate is the scheduler's: a CA of your own, for example in a
+    ConfigMap of trust-manager; unset: --scheduler-ca-file of the operator, else whom its system believes"""
+    server_name: Annotated[ServerName | None, Effect.APPLY] = None
+    """a name in the certificate; unset: that of the Service, NAME-scheduler.NAMESPACE.svc.cluster.local"""

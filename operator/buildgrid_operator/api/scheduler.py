@@ -246,6 +246,7 @@ class Scheduler(Resource[SchedulerSpec, SchedulerStatus]):
         Column("Queued", ".status.queuedJobs", "jobs that wait for a bot", "integer"),
         Column("Executing", ".status.executingJobs", "jobs that bots work at", "integer"),
         Column("Oldest", ".status.oldestQueuedTime", "how long the oldest job waits", "date"),
+        Column("Bots", ".status.connectedBots", "bots with a session", "integer"),
         Column("Endpoint", ".status.endpoints.scheduler", "where clients reach it", wide=True),
         Column("Image", ".status.image", "the scheduler's image", wide=True),
         Column("Message", '.status.conditions[?(@.type=="Ready")].message', "what to do next", wide=True),

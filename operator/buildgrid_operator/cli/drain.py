@@ -1,7 +1,8 @@
 """`buildgrid-operator drain`: before an uninstallation, so that nothing is left that nobody looks after.
 
-It waits for the jobs of the release's own Schedulers with spec.deletion.drain, while the operator still tells
-of them, or refuses. Then it stops the operator, and frees all Schedulers of our finalizer.
+The release's own Schedulers with spec.deletion.drain are deleted, and the operator, which still runs, drains
+them: new jobs are refused, the others end. Unless jobs may be given up it waits before that until there are
+none, or refuses. Then it stops the operator, frees all Schedulers of our finalizer, and removes the Lease.
 """
 
 import argparse
@@ -33,6 +34,8 @@ from buildgrid_operator.reconcile.deletion import is_held, with_finalizer
 _POLL = 1.0
 _STOPPING = timedelta(seconds=60)
 """An operator has 30 s to end, and its Lease runs out 15 s after it was killed."""
+_SETTLING = timedelta(seconds=30)
+"""until the replicas of a Scheduler without jobs refuse new ones, and it is gone"""
 _ATTEMPTS = 10
 
 
@@ -61,7 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--when-busy",
         "refuse",
         choices=("refuse", "proceed"),
-        help="when jobs are left then: change nothing and fail, or give them up (default: refuse)",
+        help="when jobs are left then: change nothing and fail, or give them up; with proceed new jobs are "
+        "refused meanwhile (default: refuse)",
     )
     add_namespaces(flags)
     add_connection(flags)
@@ -78,11 +82,22 @@ def run(options: argparse.Namespace) -> int:
             options.leader_election_name,
         )
         drain = Drain(connected(options), release, namespaces)
-        if not drain.wait_for_jobs(options.timeout) and options.when_busy == "refuse":
-            print("nothing was changed: wait, or uninstall with uninstall.whenBusy=Proceed", file=sys.stderr)
+        refuse = options.when_busy == "refuse"
+        if refuse and not drain.wait_for_jobs(options.timeout):
+            print(
+                "nothing was changed: wait and uninstall again; or helm rollback, then helm upgrade with "
+                "uninstall.whenBusy=Proceed, and uninstall",
+                file=sys.stderr,
+            )
+            return USELESS
+        gone = drain.delete(_SETTLING if refuse else options.timeout)
+        # An operator that does not run drains nothing: what counts is whether there are jobs.
+        if refuse and not gone and drain.jobs():
+            print("jobs came meanwhile; no more are taken: wait, and uninstall again", file=sys.stderr)
             return USELESS
         drain.stop_operator()
         drain.free()
+        drain.remove_lease()
     except ValueError as error:
         print(f"buildgrid-operator: {error}", file=sys.stderr)
         return USELESS
@@ -112,14 +127,19 @@ class Drain:
 
     def wait_for_jobs(self, timeout: timedelta) -> bool:
         """Whether no Scheduler of the release that is to drain has jobs; waits for it so long."""
-        labels = f"app.kubernetes.io/managed-by=Helm,app.kubernetes.io/instance={self._release.name}"
+        return self._wait(self.jobs, timeout)
 
-        def left() -> list[str]:
-            return [words for obj in self._list(self._release.namespace, labels) if (words := jobs_left(obj))]
+    def jobs(self) -> list[str]:
+        """What the Schedulers of the release that are to drain have left, in words."""
+        return [words for obj in self._own() if (words := jobs_left(obj))]
 
-        for words in (found := self._until_empty(left, timeout)):
-            print(words, file=sys.stderr)
-        return not found
+    def delete(self, timeout: timedelta) -> bool:
+        """Delete the Schedulers of the release that are to drain; whether all are gone within this time."""
+        for obj in self._own():
+            if is_held(obj):
+                self._client.delete(ObjectRef.of(obj), uid=obj["metadata"]["uid"])
+                print(f"{ObjectRef.of(obj)}: deleted, and drains")
+        return self._wait(lambda: [_told(obj) for obj in self._own() if is_held(obj)], timeout)
 
     def stop_operator(self) -> None:
         """Scale it to nothing, since it would set finalizers again, and wait until it leads no longer."""
@@ -147,6 +167,13 @@ class Drain:
                     self._free(obj)
                     print(f"{ObjectRef.of(obj)}: freed")
 
+    def remove_lease(self) -> None:
+        """The operator's, which Helm does not know of, unless one still leads."""
+        lease = self._client.find(LEASE, self._release.namespace, self._release.lease)
+        if lease is not None and not is_held_by_somebody(lease):
+            self._client.delete(ObjectRef.of(lease), uid=lease["metadata"]["uid"])
+            print(f"{ObjectRef.of(lease)}: removed")
+
     def _free(self, obj: Manifest) -> None:
         ref = ObjectRef.of(obj)
         for attempt in range(1, _ATTEMPTS + 1):
@@ -164,6 +191,15 @@ class Drain:
             else:
                 return
 
+    def _own(self) -> tuple[Manifest, ...]:
+        labels = f"app.kubernetes.io/managed-by=Helm,app.kubernetes.io/instance={self._release.name}"
+        return self._list(self._release.namespace, labels)
+
+    def _wait(self, look: Callable[[], list[str]], timeout: timedelta) -> bool:
+        for words in (found := self._until_empty(look, timeout)):
+            print(words, file=sys.stderr)
+        return not found
+
     def _list(self, namespace: str | None, labels: str = "") -> tuple[Manifest, ...]:
         try:
             return self._client.list(SCHEDULER, namespace, labels=labels).items
@@ -175,6 +211,13 @@ class Drain:
         while (found := look()) and self._monotonic() < deadline:
             self._sleep(_POLL)
         return found
+
+
+def _told(scheduler: Manifest) -> str:
+    """What the operator tells of one that is deleted."""
+    conditions = (scheduler.get("status") or {}).get("conditions") or ()
+    ready = next((each["message"] for each in conditions if each["type"] == "Ready"), "")
+    return f"{ObjectRef.of(scheduler)}: {ready or 'is not gone'}"
 
 
 def jobs_left(scheduler: Mapping[str, Any]) -> str:

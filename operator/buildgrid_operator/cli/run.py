@@ -71,12 +71,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="pod templates may set hostPath, privileged, host namespaces and another ServiceAccount",
     )
     flags.one(
-        "--scheduler-token-file", metavar="FILE", help="the token that it shows to Schedulers with auth"
-    )
-    flags.one(
         "--scheduler-ca-file",
         metavar="FILE",
-        help="PEM of who signs the certificates of Schedulers with TLS (default: the system's)",
+        help="PEM of who signs the certificates of Schedulers with TLS, unless they say it in "
+        "spec.tls.caConfigMapRef (default: whom the system believes)",
     )
     flags.one(
         "--scheduler-endpoint",
@@ -125,7 +123,6 @@ def options_of(options: argparse.Namespace) -> Options:
         monitoring=options.monitoring_listen,
         log_form=options.log_format,
         log_level=options.log_level,
-        token_file=_path(options.scheduler_token_file),
         ca_file=_path(options.scheduler_ca_file),
         fleet_endpoint=options.scheduler_endpoint or None,
         kubeconfig=_path(options.kubeconfig),

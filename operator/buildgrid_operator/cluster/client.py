@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from kubernetes import client
@@ -13,8 +13,8 @@ from kubernetes.config import ConfigException
 from urllib3 import exceptions as http
 
 from buildgrid_operator.cluster.answers import error_of
-from buildgrid_operator.cluster.errors import Conflict, Expired, Invalid, NotFound, Unreachable
-from buildgrid_operator.cluster.kinds import Kind, Manifest, ObjectRef, kind_of
+from buildgrid_operator.cluster.errors import Conflict, Expired, Invalid, KindMissing, NotFound, Unreachable
+from buildgrid_operator.cluster.kinds import SERVICE_ACCOUNT, Kind, Manifest, ObjectRef, kind_of
 
 FIELD_MANAGER = "buildgrid-operator"
 """Who owns what the operator applies."""
@@ -245,6 +245,29 @@ class Client:
         except NotFound:
             return False
         return True
+
+    def can_be_made(self, kind: Kind) -> bool:
+        """Whether there may be new objects of a kind: the API server's discovery tells.
+
+        False where it does not know the kind, and while the CRD is being deleted.
+        """
+        path = kind.path().rpartition("/")[0]
+        try:
+            found = self._object(_Request("get", "GET", kind, path, f"the resources of {kind.api_version}"))
+        except KindMissing:
+            return False
+        return any(each["name"] == kind.plural and "create" in each["verbs"] for each in found["resources"])
+
+    def request_token(
+        self, namespace: str, service_account: str, audience: str, lifetime: timedelta
+    ) -> tuple[str, datetime]:
+        """A token of a ServiceAccount for an audience, and when it expires (authentication.k8s.io/v1)."""
+        ref = ObjectRef(SERVICE_ACCOUNT, namespace, service_account)
+        spec = {"audiences": [audience], "expirationSeconds": int(lifetime.total_seconds())}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        request = _Request("create", "POST", ref.kind, _path(ref, "token"), f"a token of {ref}", body)
+        status = self._object(request)["status"]
+        return str(status["token"]), datetime.fromisoformat(status["expirationTimestamp"])
 
     def _object(self, request: _Request) -> Manifest:
         body = self._send(request)

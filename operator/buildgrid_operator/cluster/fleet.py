@@ -1,16 +1,21 @@
 """What the replicas of a Scheduler tell: the client of their Fleet service. Synchronous."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import grpc
+from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import BotCount, GetStateRequest
 from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import FleetState as FleetMessage
-from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import GetStateRequest
 from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import FleetStub
+from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotStatus
 from buildgrid_scheduler.core.clock import from_timestamp
+
+from buildgrid_operator.cluster.authorities import Authorities, NoAuthority
+from buildgrid_operator.cluster.errors import ClusterError
+from buildgrid_operator.desired.endpoints import FleetAddress
 
 DEADLINE = timedelta(seconds=5)
 _PREFIXES = {"grpc://": False, "grpcs://": True}
@@ -67,6 +72,8 @@ class FleetState:
 
     replicas: tuple[Replica, ...] = ()
     requirements: tuple[Requirement, ...] = ()
+    bots: Mapping[str, int] = field(default_factory=dict)
+    """bots with a session, by the status that they report, as RWAPI names it; of all instances"""
 
     @property
     def queued(self) -> int:
@@ -84,9 +91,24 @@ class FleetState:
         moments = [each.oldest_queued for each in self.requirements if each.oldest_queued is not None]
         return min(moments, default=None)
 
+    @property
+    def connected_bots(self) -> int:
+        """Bots with a session, whatever they report."""
+        return sum(self.bots.values())
 
-FleetSource = Callable[[str, str, str], FleetState]
-"""(namespace, name, endpoint) of a Scheduler -> its state. Raises FleetError."""
+
+FleetSource = Callable[[FleetAddress], FleetState]
+"""The address of a Scheduler -> its state. Raises FleetError."""
+
+
+class Tokens(Protocol):
+    """The operator's own tokens."""
+
+    def __call__(self, audience: str) -> str:
+        """One for an audience. Raises ClusterError."""
+
+    def forget(self, audience: str) -> None:
+        """It was not accepted: the next one must be new."""
 
 
 class FleetClient:
@@ -95,52 +117,80 @@ class FleetClient:
     def __init__(
         self,
         *,
-        token_file: Path | None = None,
+        tokens: Tokens | None = None,
+        authorities: Authorities | None = None,
         ca_file: Path | None = None,
         endpoint: str | None = None,
         deadline: timedelta = DEADLINE,
     ) -> None:
-        """`token_file`: shown to every Scheduler if it exists, read anew each time, as the kubelet renews it.
+        """`tokens`: shown to Schedulers that ask for one.
 
-        `ca_file`: PEM of the authorities that sign the certificates of Schedulers with TLS; unset: those of
-        the system. `endpoint`: where Schedulers are reached in place of their Service's address, for an
-        operator outside of the cluster, as grpc://HOST:PORT with {namespace} and {name} in it.
+        `authorities`: who signs the certificates of Schedulers that say so. `ca_file`: PEM of who signs those
+        of all others, read anew each time; unset: whom the system believes. `endpoint`: where Schedulers are
+        reached in place of their Service's address, for an operator outside of the cluster, as
+        grpc://HOST:PORT with {namespace} and {name} in it.
         """
-        self._token_file = token_file
+        self._tokens = tokens
+        self._authorities = authorities
         self._ca_file = ca_file
         self._endpoint = endpoint
         self._deadline = deadline
 
-    def __call__(self, namespace: str, name: str, endpoint: str) -> FleetState:
-        """The state now. `endpoint` is grpc://HOST:PORT or grpcs://HOST:PORT. Raises FleetError."""
+    def __call__(self, address: FleetAddress) -> FleetState:
+        """The state now. Raises FleetError."""
         if self._endpoint is not None:
-            endpoint = self._endpoint.format(namespace=namespace, name=name)
+            elsewhere = self._endpoint.format(namespace=address.namespace, name=address.name)
+            address = replace(address, endpoint=elsewhere)
         try:
-            metadata = self._metadata()
-            with self._channel(endpoint) as channel:
+            with self._channel(address) as channel:
                 answer = FleetStub(channel).GetState(
-                    GetStateRequest(), timeout=self._deadline.total_seconds(), metadata=metadata
+                    GetStateRequest(),
+                    timeout=self._deadline.total_seconds(),
+                    metadata=self._metadata(address),
                 )
         except grpc.RpcError as error:
-            raise _error_of(error, endpoint) from error
+            self._forget(address)
+            raise _error_of(error, address) from error
+        except NoAuthority as error:
+            raise FleetRefused(str(error)) from error
+        except ClusterError as error:
+            kind = FleetUnreachable if error.transient else FleetRefused
+            raise kind(f"{address.endpoint}: {error}") from error
         except OSError as error:
-            raise FleetRefused(f"{endpoint}: a file of the operator cannot be read: {error}") from error
+            raise FleetRefused(
+                f"{address.endpoint}: a file of the operator cannot be read: {error}"
+            ) from error
         return state_of(answer)
 
-    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        if self._token_file is None or not self._token_file.exists():
+    def _metadata(self, address: FleetAddress) -> tuple[tuple[str, str | bytes], ...]:
+        if self._tokens is None or address.audience is None:
             return ()
-        return (("authorization", f"Bearer {self._token_file.read_text(encoding='ascii').strip()}"),)
+        return (("authorization", f"Bearer {self._tokens(address.audience)}"),)
 
-    def _channel(self, endpoint: str) -> grpc.Channel:
+    def _channel(self, address: FleetAddress) -> grpc.Channel:
         for prefix, encrypted in _PREFIXES.items():
-            if endpoint.startswith(prefix):
-                address = endpoint.removeprefix(prefix)
+            if address.endpoint.startswith(prefix):
+                place = address.endpoint.removeprefix(prefix)
                 if not encrypted:
-                    return grpc.insecure_channel(address, _OPTIONS)
-                roots = None if self._ca_file is None else self._ca_file.read_bytes()
-                return grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), _OPTIONS)
-        raise FleetRefused(f"{endpoint}: must begin with grpc:// or grpcs://")
+                    return grpc.insecure_channel(place, _OPTIONS)
+                named = (("grpc.ssl_target_name_override", address.server_name),)
+                options = _OPTIONS if address.server_name is None else (*_OPTIONS, *named)
+                credentials = grpc.ssl_channel_credentials(self._roots(address))
+                return grpc.secure_channel(place, credentials, options)
+        raise FleetRefused(f"{address.endpoint}: must begin with grpc:// or grpcs://")
+
+    def _roots(self, address: FleetAddress) -> bytes | None:
+        named = address.authority
+        if named is not None and self._authorities is not None:
+            return self._authorities(address.namespace, named.name, named.key)
+        return None if self._ca_file is None else self._ca_file.read_bytes()
+
+    def _forget(self, address: FleetAddress) -> None:
+        """Whatever is remembered may be the reason."""
+        if address.audience is not None and self._tokens is not None:
+            self._tokens.forget(address.audience)
+        if address.authority is not None and self._authorities is not None:
+            self._authorities.forget(address.namespace, address.authority.name, address.authority.key)
 
 
 def state_of(message: FleetMessage) -> FleetState:
@@ -169,7 +219,17 @@ def state_of(message: FleetMessage) -> FleetState:
             )
             for each in message.requirements
         ),
+        bots=_by_status(message.bots),
     )
+
+
+def _by_status(found: Iterable[BotCount]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for each in found:
+        # A newer scheduler may tell of one that has no name here.
+        status = BotStatus.Name(each.status) if each.status in BotStatus.values() else str(each.status)
+        counts[status] = counts.get(status, 0) + each.count
+    return counts
 
 
 def _properties(found: Any) -> dict[str, tuple[str, ...]]:
@@ -193,11 +253,19 @@ _LATER = (
 )
 
 
-def _error_of(error: grpc.RpcError, endpoint: str) -> FleetError:
+def _error_of(error: grpc.RpcError, address: FleetAddress) -> FleetError:
     # What a call raises is a call, too, which the types do not say.
     call = cast(grpc.Call, error)
     code, details = call.code(), call.details() or "no details"
-    words = f"{endpoint}: {_REMEDIES.get(code, details)} ({code.name})"
-    if endpoint.startswith("grpcs://") and "CERTIFICATE" in details.upper():
-        words += "; give the operator the authority of its certificate: --scheduler-ca-file"
+    words = f"{address.endpoint}: {_REMEDIES.get(code, details)} ({code.name})"
+    if address.endpoint.startswith("grpcs://") and _is_about_certificates(details):
+        name = address.server_name or "the host there"
+        words += (
+            f"; its certificate must be for {name} (spec.tls.serverName), and signed by an authority that "
+            "the operator believes (spec.tls.caConfigMapRef, or --scheduler-ca-file)"
+        )
     return FleetUnreachable(words) if code in _LATER else FleetRefused(words)
+
+
+def _is_about_certificates(details: str) -> bool:
+    return any(word in details.upper() for word in ("CERTIFICATE", "PEER NAME", "HOSTNAME"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from buildgrid_operator.api.problems import Problem
 from buildgrid_operator.api.status import Endpoints
 from buildgrid_operator.desired import grpc_route, names, service_monitor
-from buildgrid_operator.desired.auth import auth_of
+from buildgrid_operator.desired.auth import checks_operator
 from buildgrid_operator.desired.config import scheduler_config, storage_config
 from buildgrid_operator.desired.config_map import config_map, jwks
 from buildgrid_operator.desired.deployment import deployment
@@ -60,7 +60,7 @@ def build(inputs: Inputs) -> Bundle:
     objects = [
         scheduler_account(inputs),
         *_policies(inputs),
-        *([jwks(inputs)] if auth_of(inputs.spec) is not None else []),
+        *([jwks(inputs)] if checks_operator(inputs.spec) else []),
         config_map(inputs, config, names.SCHEDULER),
         *_storage(inputs),
         grpc_service(inputs),

@@ -17,7 +17,14 @@ from pydantic import ValidationError
 
 from buildgrid_operator.api.problems import InvalidSpec, Problem, show_path
 from buildgrid_operator.desired import names
-from buildgrid_operator.desired.auth import INTERNAL_AUDIENCE, auth_of, scheduler_auth, storage_auth
+from buildgrid_operator.desired.auth import (
+    INTERNAL_AUDIENCE,
+    auth_of,
+    fleet_section,
+    has_fleet_port,
+    scheduler_auth,
+    storage_auth,
+)
 from buildgrid_operator.desired.files import Files
 from buildgrid_operator.desired.inputs import Inputs
 from buildgrid_operator.desired.names import Json
@@ -60,6 +67,8 @@ def scheduler_config(inputs: Inputs) -> Written:
         values["property_set"] = section
     if (auth := auth_of(spec)) is not None:
         values["auth"] = scheduler_auth(inputs, auth, files)
+    if has_fleet_port(spec):
+        values["fleet"] = fleet_section(inputs, files)
     return _written(values, files, inputs)
 
 
@@ -101,6 +110,30 @@ def property_set_in(text: str) -> Json | None:
     """The section of a configuration that was written, to hold it in force; None: the built-in one."""
     section: Json | None = parse_document(text, FILE_NAME, {}).values.get("property_set")
     return section
+
+
+def refusing_jobs(text: str) -> str:
+    """A configuration that was written, with new jobs refused: those that wait or run go on. Reloaded.
+
+    Nothing else of it changes, so that replicas of any version that has the field take it up. Raises
+    ValueError for a text that is not a configuration.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{FILE_NAME} in the ConfigMap is not YAML: {error}") from error
+    match values:
+        case {"scheduler": {"accept_new_jobs": False}}:
+            return text
+        case {"scheduler": dict() as section}:
+            section["accept_new_jobs"] = False
+        case {"listen": _}:
+            values["scheduler"] = {"accept_new_jobs": False}
+        case _:
+            raise ValueError(f"{FILE_NAME} in the ConfigMap is not a configuration")
+    first, newline, _ = text.partition("\n")
+    head = first + newline if first.startswith("#") else ""
+    return head + yaml.safe_dump(values, sort_keys=False, width=110)
 
 
 def _storage(inputs: Inputs, files: Files) -> Json:

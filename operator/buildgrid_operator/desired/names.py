@@ -27,6 +27,8 @@ STORAGE = "storage"
 MIGRATE = "migrate"
 """name of the init container"""
 GRPC_PORT, GRPC = 50051, "grpc"
+FLEET_PORT, FLEET = 50052, "fleet"
+"""the operator's port, where all others need a client certificate"""
 HTTP_PORT, HTTP = 9090, "http"
 """metrics and health"""
 
@@ -42,7 +44,7 @@ def bots_name(owner: Metadata) -> str:
 
 
 def admin_name(owner: Metadata) -> str:
-    """The Service of metrics and health."""
+    """The Service of metrics and health, and of the operator's port."""
     return f"{owner.name}-admin"
 
 

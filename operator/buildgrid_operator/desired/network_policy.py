@@ -8,6 +8,7 @@ from typing import Any
 
 from buildgrid_operator.api.network import NetworkPeer
 from buildgrid_operator.desired import names
+from buildgrid_operator.desired.auth import has_fleet_port
 from buildgrid_operator.desired.config import is_storage_direct
 from buildgrid_operator.desired.inputs import Inputs
 from buildgrid_operator.desired.names import Json
@@ -21,7 +22,10 @@ def scheduler_policy(inputs: Inputs) -> Json:
     """gRPC for clients and the operator, metrics and health for the cluster's pods."""
     clients = _clients(inputs)
     callers = clients and [*clients, _operator(inputs)]
-    return _policy(inputs, names.scheduler_name(inputs.metadata), names.SCHEDULER, callers)
+    policy = _policy(inputs, names.scheduler_name(inputs.metadata), names.SCHEDULER, callers)
+    if has_fleet_port(inputs.spec):
+        policy["spec"]["ingress"].append(_rule(names.FLEET_PORT, [_operator(inputs)]))
+    return policy
 
 
 def storage_policy(inputs: Inputs) -> Json:

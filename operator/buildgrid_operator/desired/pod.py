@@ -5,6 +5,7 @@ import math
 from buildgrid_operator.api import SchedulerSpec
 from buildgrid_operator.api.types import PodTemplate, ResourceRequirements
 from buildgrid_operator.desired import names
+from buildgrid_operator.desired.auth import has_fleet_port
 from buildgrid_operator.desired.config import DATA, FILE_NAME, FOLDER, Written
 from buildgrid_operator.desired.images import version_of
 from buildgrid_operator.desired.inputs import Inputs
@@ -43,6 +44,8 @@ def scheduler_pod(inputs: Inputs, written: Written, template_hash: str) -> Json:
         *written.files.volumes(),
     ]
     serve = _serving(names.SCHEDULER, image, spec, spec.resources, mounts)
+    if has_fleet_port(spec):
+        serve["ports"].append({"name": names.FLEET, "containerPort": names.FLEET_PORT, "protocol": "TCP"})
     pod = _pod(inputs, names.scheduler_name(inputs.metadata), [serve], volumes) | {
         "initContainers": [migrate],
         "topologySpreadConstraints": _spread(inputs),

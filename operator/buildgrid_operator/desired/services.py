@@ -3,6 +3,7 @@
 from typing import Any
 
 from buildgrid_operator.desired import names
+from buildgrid_operator.desired.auth import has_fleet_port
 from buildgrid_operator.desired.inputs import Inputs
 from buildgrid_operator.desired.names import Json
 
@@ -34,10 +35,14 @@ def bots_service(inputs: Inputs) -> Json:
 
 
 def admin_service(inputs: Inputs) -> Json:
-    """Metrics and health."""
-    return _service(
-        inputs, names.admin_name(inputs.metadata), names.SCHEDULER, [_http_port()], {"type": "ClusterIP"}
-    )
+    """Metrics and health, and the operator's port where it has one."""
+    ports = [_http_port()]
+    if has_fleet_port(inputs.spec):
+        # By number: pods that an older operator made do not name it.
+        ports.append(
+            {**_grpc_port(inputs, names.FLEET_PORT), "name": names.FLEET, "targetPort": names.FLEET_PORT}
+        )
+    return _service(inputs, names.admin_name(inputs.metadata), names.SCHEDULER, ports, {"type": "ClusterIP"})
 
 
 def storage_service(inputs: Inputs) -> Json:

@@ -10,7 +10,7 @@ class Operator:
 
     namespace: str
     service_account: str
-    """its token for the audience `desired.auth.INTERNAL_AUDIENCE` lets it in where auth is on"""
+    """its tokens let it in where auth is on, see `desired.auth.operator_audience`"""
     labels: Mapping[str, str] = field(default_factory=dict)
     """which pods of the namespace are the operator's; empty: all"""
 

@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from buildgrid_scheduler.core.clock import Clock, utc_now
 from kubernetes import client as kubernetes
 
+from buildgrid_operator.cluster.authorities import Authorities
 from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.connection import connect
 from buildgrid_operator.cluster.discovery import cluster_tokens_or_none
 from buildgrid_operator.cluster.fleet import FleetClient
 from buildgrid_operator.cluster.kinds import GRPC_ROUTE, PROPERTY_SET, SCHEDULER, SERVICE_MONITOR, ObjectRef
+from buildgrid_operator.cluster.own_tokens import OwnTokens
 from buildgrid_operator.desired import ClusterTokens, Settings
 from buildgrid_operator.process.event_stream import EventStream
 from buildgrid_operator.process.leadership import Leadership, LeadershipLost
@@ -41,7 +43,7 @@ LOST = 1
 _BEAT = 5.0
 _FLUSH = 60.0
 _FREEING = timedelta(seconds=5)
-_TOKENS_GOOD_FOR = timedelta(minutes=10)
+_TOKENS_GOOD_FOR = timedelta(minutes=1)
 
 
 async def run(options: Options) -> int:
@@ -62,7 +64,7 @@ async def run(options: Options) -> int:
 
 @dataclass(slots=True)
 class _Tokens:
-    """The cluster's token issuer and keys, asked for at most every ten minutes."""
+    """The cluster's token issuer and keys, asked for at most every minute: keys rotate without a word."""
 
     api: kubernetes.ApiClient
     clock: Clock = utc_now
@@ -99,8 +101,12 @@ class OperatorProcess:
             relist=options.relist,
         )
         upgrades = Upgrades()
+        own = options.settings.operator
         fleet = FleetClient(
-            token_file=options.token_file, ca_file=options.ca_file, endpoint=options.fleet_endpoint
+            tokens=OwnTokens(client, own.namespace, own.service_account),
+            authorities=Authorities(client),
+            ca_file=options.ca_file,
+            endpoint=options.fleet_endpoint,
         )
         writer = StatusWriter(client, cache, self._recorder, self._metrics.show_conditions)
         planner = Planner(cache, self._settings, _Tokens(api), fleet, upgrades)

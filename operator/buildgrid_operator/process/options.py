@@ -26,10 +26,8 @@ class Options:
     """HOST:PORT of metrics and health"""
     log_form: Literal["json", "text"] = "json"
     log_level: str = "info"
-    token_file: Path | None = None
-    """shown to Schedulers with auth"""
     ca_file: Path | None = None
-    """PEM of who signs the certificates of Schedulers with TLS"""
+    """PEM of who signs the certificates of Schedulers with TLS that do not say it themselves"""
     fleet_endpoint: str | None = None
     """where Schedulers are reached from outside of the cluster: see `FleetClient`"""
     kubeconfig: Path | None = None

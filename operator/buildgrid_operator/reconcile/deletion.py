@@ -9,11 +9,13 @@ from buildgrid_operator.api.scheduler import Deletion
 from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.errors import ClusterError, Forbidden, NamespaceTerminating, NotFound
 from buildgrid_operator.cluster.fleet import FleetState
-from buildgrid_operator.cluster.kinds import CONFIG_MAP, Manifest, ObjectRef
-from buildgrid_operator.status.scheduler_conditions import Draining
+from buildgrid_operator.cluster.kinds import CONFIG_MAP, SCHEDULER, Manifest, ObjectRef
+from buildgrid_operator.status.scheduler_conditions import ConfigState, Draining
 
 _log = logging.getLogger(__name__)
 FINALIZER = "buildgrid.build/drain"
+_ORPHAN = "orphan"
+"""the finalizer by which the garbage collector lets go of what the object owns"""
 
 
 def is_held(obj: Mapping[str, Any]) -> bool:
@@ -40,9 +42,10 @@ def with_finalizer(client: Client, obj: Manifest, wanted: bool) -> Manifest:
 
 
 def is_ending(client: Client, namespace: str) -> bool:
-    """Whether a namespace is being deleted: its pods go whatever waits for them. Raises ClusterError.
+    """Whether a namespace is being deleted, or the Schedulers' CRD is: what they own goes whatever waits for
+    it. Raises ClusterError.
 
-    It is asked by making nothing, since the operator may not look at namespaces.
+    It is asked by making nothing, since the operator may look neither at namespaces nor at CRDs.
     """
     nothing = {
         "apiVersion": CONFIG_MAP.api_version,
@@ -54,8 +57,8 @@ def is_ending(client: Client, namespace: str) -> bool:
     except (NamespaceTerminating, NotFound):
         return True
     except Forbidden:
-        return False
-    return False
+        pass
+    return not client.can_be_made(SCHEDULER)
 
 
 def free_where_all_ends(client: Client, schedulers: Iterable[Manifest]) -> list[ObjectRef]:
@@ -79,16 +82,46 @@ def free_where_all_ends(client: Client, schedulers: Iterable[Manifest]) -> list[
     return freed
 
 
-def still_draining(
-    deletion: Deletion | None, state: FleetState | None, *, served: bool, since: datetime, now: datetime
-) -> Draining | None:
-    """What a Scheduler that is being deleted waits for; None: for nothing.
+def wait_until(
+    scheduler: Mapping[str, Any],
+    deletion: Deletion | None,
+    deployment: Mapping[str, Any] | None,
+    *,
+    served: bool,
+    now: datetime,
+) -> datetime | None:
+    """Until when a Scheduler that is being deleted waits for its jobs at most; None: it need not wait.
 
-    `deletion` is None where the spec cannot be read. `state` is None when the replicas do not answer. Without
-    replicas that ever served there are no jobs. Time is up `drainTimeout` after `since`.
+    `deletion` is None where the spec cannot be read. Without replicas that ever served there are no jobs, and
+    without a Deployment nobody hands them out any more: `--cascade=foreground` takes it first. With
+    `--cascade=orphan` its pods stay and serve on.
     """
-    if deletion is None or not deletion.drain or not served or now - since >= deletion.drain_timeout:
+    metadata = scheduler["metadata"]
+    if deletion is None or not deletion.drain or not served or deployment is None:
         return None
+    if deployment["metadata"].get("deletionTimestamp"):
+        return None
+    owners = deployment["metadata"].get("ownerReferences") or ()
+    if _ORPHAN in metadata["finalizers"] or metadata["uid"] not in (owner["uid"] for owner in owners):
+        return None
+    until: datetime = datetime.fromisoformat(metadata["deletionTimestamp"]) + deletion.drain_timeout
+    return until if now < until else None
+
+
+def still_draining(
+    state: FleetState | None, config: ConfigState, until: datetime, accepts: str | None = None
+) -> Draining | None:
+    """What a Scheduler waits for that is to wait; None: for nothing any more.
+
+    `state` is None when the replicas do not answer. `config` tells which of them refuse new jobs: before all
+    do, a queue that is empty may fill again. One that cannot take the configuration up is not waited for.
+    `accepts`: why they cannot be told to refuse.
+    """
     if state is None:
-        return Draining(None, None)
-    return Draining(state.queued, state.executing) if state.queued or state.executing else None
+        return Draining(None, None, until, accepts=accepts)
+    told = config.configured + len(config.errors)
+    if not state.queued and not state.executing and (accepts is not None or told >= config.ready):
+        return None
+    if accepts is None and config.errors:
+        accepts = config.errors[0][1]
+    return Draining(state.queued, state.executing, until, config.configured, config.ready, accepts)

@@ -24,9 +24,9 @@ from buildgrid_operator.desired import (
     names,
     resolve_images,
 )
-from buildgrid_operator.desired.auth import auth_of
+from buildgrid_operator.desired.auth import checks_operator
 from buildgrid_operator.desired.config import property_set_in
-from buildgrid_operator.desired.endpoints import endpoints
+from buildgrid_operator.desired.endpoints import fleet_address
 from buildgrid_operator.desired.images import with_registry
 from buildgrid_operator.reconcile.cache import Cache
 from buildgrid_operator.reconcile.holding import Hold, InForce, hold_of, in_force
@@ -115,10 +115,10 @@ class Planner:
             settings,
             property_set=None if found.property_set is None else found.property_set.spec,
             held_property_set=before.as_held if found.missing and before is not None else None,
-            tokens=self._tokens() if auth_of(scheduler.spec) is not None else None,
+            tokens=self._tokens() if checks_operator(scheduler.spec) else None,
             autoscaled=is_autoscaled(deployment),
         )
-        asked = Asked(lambda: self._fleet(ref.namespace, ref.name, endpoints(inputs).scheduler or ""))
+        asked = Asked(lambda: self._fleet(fleet_address(scheduler, settings.cluster_domain)))
         if found.missing and before is None:
             return Plan(None, images, asked, found.missing, waits_for_turn=not may_upgrade)
         bundle, hold = self._build(inputs, before, found, asked, deployment)
@@ -133,10 +133,16 @@ class Planner:
         )
 
     def state_of(self, ref: ObjectRef, endpoint: str | None) -> FleetState | None:
-        """What the replicas at an endpoint tell; None when they do not."""
+        """What the replicas of a Scheduler tell; None when they do not.
+
+        `endpoint`: where its status says that they are; None: there were none yet.
+        """
+        obj = self._cache.get(ref)
+        if endpoint is None or obj is None:
+            return None
         try:
-            return self._fleet(ref.namespace, ref.name, endpoint) if endpoint else None
-        except FleetError:
+            return self._fleet(fleet_address(Scheduler.parse(obj), self._settings().cluster_domain))
+        except (FleetError, InvalidSpec):
             return None
 
     def _build(

@@ -17,13 +17,15 @@ from buildgrid_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, STATEFUL_SE
 from buildgrid_operator.desired import Bundle, names
 from buildgrid_operator.desired.rollout import settled
 from buildgrid_operator.reconcile import pods as pod_views
+from buildgrid_operator.reconcile.announcing import announce
 from buildgrid_operator.reconcile.apply_set import ApplySet, Failure, Report
 from buildgrid_operator.reconcile.cache import Cache
 from buildgrid_operator.reconcile.config_state import config_state
-from buildgrid_operator.reconcile.deletion import is_ending, is_held, still_draining, with_finalizer
-from buildgrid_operator.reconcile.planning import Children, Plan, Planner, has_served
+from buildgrid_operator.reconcile.deletion import with_finalizer
+from buildgrid_operator.reconcile.planning import Children, Plan, Planner
 from buildgrid_operator.reconcile.reading import status_of
 from buildgrid_operator.reconcile.refusals import refusal_of
+from buildgrid_operator.reconcile.scheduler_deletion import SchedulerDeletion
 from buildgrid_operator.reconcile.scheduler_status import status_after
 from buildgrid_operator.reconcile.status_writer import StatusWriter, Told
 from buildgrid_operator.reconcile.upgrades import Upgrades
@@ -72,6 +74,7 @@ class SchedulerPass:
         self._upgrades = upgrades
         self._blind_spots = blind_spots
         self._clock = clock
+        self._deletion = SchedulerDeletion(client, cache, planner, writer, clock=clock)
         self._objects = ApplySet(client)
         self._uids: dict[ObjectRef, str] = {}
 
@@ -92,7 +95,7 @@ class SchedulerPass:
 
     def _pass(self, ref: ObjectRef, obj: Manifest) -> Outcome:
         if obj["metadata"].get("deletionTimestamp"):
-            return self._delete(ref, obj)
+            return self._deletion.run(ref, obj)
         try:
             scheduler = Scheduler.parse(obj)
             obj = self._finalize(obj, scheduler.spec.deletion.drain)
@@ -168,25 +171,15 @@ class SchedulerPass:
     def _announce(
         self, owner: Metadata, bundle: Bundle, by_component: dict[str, list[Manifest]]
     ) -> list[Refusal]:
-        """An annotation makes the kubelet look at the ConfigMap at once, not within a minute."""
         hashes = {
             names.SCHEDULER: _config_hash(bundle, names.config_name(owner)),
             names.STORAGE: _config_hash(bundle, names.storage_config_name(owner)),
         }
         for component, pods in by_component.items():
             config_hash = hashes[component]
-            for pod in pod_views.unaware(pods, config_hash) if config_hash else ():
-                ref = ObjectRef.of(pod)
-                patch = {"metadata": {"annotations": {names.CONFIG_HASH: config_hash}}}
-                try:
-                    self._cache.put(self._client.patch_merge(ref, patch))
-                except NotFound:
-                    self._cache.discard(ref, pod["metadata"]["uid"])
-                except ClusterError as error:
-                    if error.transient:
-                        raise
-                    refusal = refusal_of(Failure(ref, error))
-                    return [Refusal(refusal.reason, refusal.message, blocking=False)]
+            refusal = announce(self._client, self._cache, pods, config_hash) if config_hash else None
+            if refusal is not None:
+                return [refusal]
         return []
 
     def _troubles(
@@ -222,40 +215,6 @@ class SchedulerPass:
         if changed is not obj:
             self._cache.put(changed)
         return changed
-
-    def _delete(self, ref: ObjectRef, obj: Manifest) -> Outcome:
-        if not is_held(obj):
-            return DONE
-        before = status_of(obj, SchedulerStatus)
-        try:
-            scheduler: Scheduler | None = Scheduler.parse(obj)
-        except InvalidSpec:
-            scheduler = None
-        deployment = self._child(DEPLOYMENT, ref.namespace, f"{ref.name}-{names.SCHEDULER}")
-        endpoint = before.endpoints.scheduler if before.endpoints is not None else None
-        draining = still_draining(
-            None if scheduler is None else scheduler.spec.deletion,
-            self._planner.state_of(ref, endpoint),
-            served=scheduler is not None and has_served(scheduler, deployment),
-            since=datetime.fromisoformat(obj["metadata"]["deletionTimestamp"]),
-            now=self._clock(),
-        )
-        if draining is None or is_ending(self._client, ref.namespace):
-            try:
-                self._finalize(obj, False)
-            except Conflict:
-                return Outcome(again_after=SOON)
-            _log.info("it may go: nothing is left to wait for")
-            return DONE
-        told = Told(
-            scheduler_verdicts(SchedulerFacts(draining=draining)), SCHEDULER_CONDITIONS, SCHEDULER_FIGURES
-        )
-        after = before.model_copy(
-            update={"queued_jobs": draining.queued, "executing_jobs": draining.executing}
-        )
-        generation = Metadata.model_validate(obj["metadata"]).generation
-        self._writer.write(obj, before, after, told, generation)
-        return Outcome(again_after=SOON)
 
     def _not_found(self, ref: ObjectRef, uid: str, error: NotFound) -> Outcome:
         """The namespace, or the object, went while the pass ran."""

@@ -38,16 +38,18 @@ def status_after(
     if facts.config is not None and facts.config.unreachable is None:
         found["configured_replicas"] = facts.config.configured
     if fleet is not None:
-        found |= _jobs(fleet)
+        found |= figures_of(fleet)
         found["version"] = _version(fleet) or before.version
     return before.model_copy(update=found)
 
 
-def _jobs(fleet: FleetState) -> dict[str, Any]:
+def figures_of(fleet: FleetState) -> dict[str, Any]:
+    """What the replicas tell of jobs and bots: attributes of a status."""
     oldest = fleet.oldest_queued
     return {
         "queued_jobs": fleet.queued,
         "executing_jobs": fleet.executing,
+        "connected_bots": fleet.connected_bots,
         "oldest_queued_time": None if oldest is None else rfc3339(oldest),
     }
 

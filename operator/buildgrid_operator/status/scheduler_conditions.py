@@ -14,8 +14,17 @@ True, not Ready False.
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from buildgrid_operator.status.conditions import CONFIG_APPLIED, DEGRADED, READY, STALLED, State, Verdict
+from buildgrid_operator.status.conditions import (
+    CONFIG_APPLIED,
+    DEGRADED,
+    READY,
+    STALLED,
+    State,
+    Verdict,
+    rfc3339,
+)
 from buildgrid_operator.status.messages import counted, listed
 from buildgrid_operator.status.workload import Trouble, Workload
 
@@ -64,6 +73,13 @@ class Draining:
 
     queued: int | None
     executing: int | None
+    until: datetime
+    """when it ends all the same"""
+    refusing: int = 0
+    """replicas that refuse new jobs already"""
+    replicas: int = 0
+    accepts: str | None = None
+    """why new jobs are not refused everywhere"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +228,25 @@ def _problem_words(problems: tuple[str, ...]) -> str:
 
 def _draining_words(draining: Draining) -> str:
     if draining.queued is None or draining.executing is None:
-        return "it is being deleted; how many jobs are left is not known, for the replicas do not answer"
-    left = f"{counted(draining.executing, 'job')} executing and {draining.queued} queued"
-    return f"it is being deleted, and waits for {left}; remove spec.deletion.drain to end it at once"
+        left = "it is being deleted; how many jobs are left is not known, for the replicas do not answer"
+    elif draining.queued or draining.executing:
+        jobs = f"{counted(draining.executing, 'job')} executing and {draining.queued} queued"
+        left = f"it is being deleted, and waits for {jobs}"
+    else:
+        left = "it is being deleted, and has no jobs left"
+    return (
+        f"{left}; {_refusing_words(draining)}; it ends at {rfc3339(draining.until)} at the latest: to end it "
+        "at once, remove spec.deletion.drain"
+    )
+
+
+def _refusing_words(draining: Draining) -> str:
+    if draining.accepts is not None:
+        return f"new jobs are still taken ({draining.accepts})"
+    if draining.replicas and draining.refusing >= draining.replicas:
+        return "new jobs are refused"
+    told = "no replica is known to" if not draining.refusing else _of(draining.refusing, draining.replicas)
+    return f"{told} refuse new jobs yet"
 
 
 def _orphan_words(orphans: Orphans) -> str:

@@ -36,6 +36,8 @@ def _list(target: Target, options: argparse.Namespace) -> int:
     wanted = options.filter.lower()
     with target.provider.session() as session:
         found = list_bots(session, target.instance)
+    if not found:
+        target.refuse_unknown_instance()
     bots = [bot for bot in found if wanted in bot.bot_id.lower() or wanted in bot.session.lower()]
     if options.json:
         told = [

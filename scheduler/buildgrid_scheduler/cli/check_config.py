@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from buildgrid_scheduler.config import Config, ConfigError
+    from buildgrid_scheduler.config import ConfigError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,7 +16,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "check-config",
         help="say whether a configuration can be used, and what it would run",
         description="Check a configuration file without starting anything. Says what would run, or for each "
-        "problem the line, the field and the remedy. Exit code 2: it cannot be used.",
+        "problem the line, the field and the remedy; the files that it names are read, too. "
+        "Exit code 2: it cannot be used.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="configuration, YAML")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -25,16 +26,18 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(options: argparse.Namespace) -> int:
     """Check; the findings are the command's output."""
-    from buildgrid_scheduler.config import ConfigError, load_config
+    from buildgrid_scheduler.config import ConfigError
+    from buildgrid_scheduler.config.load import read_config
     from buildgrid_scheduler.config.summary import notes, summary
+    from buildgrid_scheduler.server.config_files import check_files
 
     try:
-        config = load_config(options.file)
-        _read_what_it_names(config)
+        read = read_config(options.file)
+        check_files(read)
     except ConfigError as error:
         _show_problems(error, as_json=options.json)
         return 2
-    told, warnings = summary(config), notes(config)
+    told, warnings = summary(read.config), notes(read.config)
     if options.json:
         print(json.dumps({"ok": True, "summary": told, "notes": warnings}, indent=2))
         return 0
@@ -45,16 +48,6 @@ def run(options: argparse.Namespace) -> int:
     for note in warnings:
         print(f"note: {note}")
     return 0
-
-
-def _read_what_it_names(config: "Config") -> None:
-    """Files that must be there when the server starts. Raises ConfigError."""
-    from buildgrid_scheduler.server.auth import build_auth, server_credentials
-    from buildgrid_scheduler.server.database_url import url_source
-
-    url_source(config.database)
-    build_auth(config.auth, config.tls)
-    server_credentials(config.tls)
 
 
 def _show_problems(error: "ConfigError", *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import time
 from dataclasses import asdict
@@ -36,7 +37,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     how.add_argument("--undo", action="store_true", help="take the marks away")
     parser.add_argument(
         "--wait",
-        type=float,
+        type=_seconds,
         metavar="SECONDS",
         help="wait until nothing runs on them any more, at most so long",
     )
@@ -67,8 +68,10 @@ def _drain(target: Target, options: argparse.Namespace) -> int:
             )
         if options.if_idle:
             changed = call(drain_if_idle(target.instance, bots))
+            _mind_absent(target, changed, call(drained(target.instance)))
             return _tell(bots, changed, "drained", "busy, not drained", as_json=options.json, fail=True)
         call(drain_when_idle(target.instance, bots))
+        _mind_absent(target, bots, call(drained(target.instance)))
         until = time.monotonic() + (options.wait or 0)
         while True:
             marks = {mark.bot_id: mark for mark in call(drained(target.instance))}
@@ -81,6 +84,18 @@ def _drain(target: Target, options: argparse.Namespace) -> int:
     return _tell(
         bots, idle, "drained", "gets no more work, and still runs some", as_json=options.json, fail=waited
     )
+
+
+def _mind_absent(target: Target, bots: list[str], marks: "list[Drained]") -> None:
+    """A bot may be marked before it connects; a name may also be mistyped."""
+    connected = {mark.bot_id for mark in marks if mark.connected}
+    for bot in bots:
+        if bot not in connected:
+            print(
+                f"buildgrid-scheduler drain: no bot {bot!r} is connected to the instance {target.instance!r} "
+                "now; the mark holds for when one is. See the command bots, and take it away with --undo",
+                file=sys.stderr,
+            )
 
 
 def _tell(bots: list[str], done: list[str], yes: str, no: str, *, as_json: bool, fail: bool) -> int:
@@ -116,3 +131,13 @@ def _show_marks(marks: "list[Drained]", *, as_json: bool) -> int:
     ]
     print_table(("BOT", "DRAINED FOR", "LEASES", "CONNECTED", "WHY"), rows)
     return 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+    return seconds

@@ -9,29 +9,33 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import sys
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
-import grpc.aio
 from buildgrid_client.cas import CasClient
 from buildgrid_client.channel import open_channel, parse_endpoint
+from buildgrid_client.credential_flags import add_credential_flags, credentials_of
+from buildgrid_client.credentials import Credentials
 from buildgrid_client.digests import digest_key
 from buildgrid_client.errors import ClientError
 from buildgrid_client.execution import ExecutionClient
 from buildgrid_client.execution_errors import ExecutionFailed
 from buildgrid_client.remote_command import CommandResult, RemoteCommand, RemoteRunner
 from buildgrid_client.tree import Input, split_path
-from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import GetCapabilitiesRequest
-from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc import CapabilitiesStub
 
+from buildgrid_scheduler.cli.connecting import refusal, why_not
+from buildgrid_scheduler.cli.outage_watch import OutageWatch
 from buildgrid_scheduler.cli.queue_watch import NoBotError, QueueWatch
 
 DEFAULT_ENDPOINT = "grpc://127.0.0.1:50051"
 FARM_FAILED = 125
 OUTPUT_MISSING = 1
-_CONNECT_TIMEOUT_S = 10.0
+_ENVIRONMENT = "BUILDGRID"
+_CONNECT_TIMEOUT = timedelta(seconds=30)
 _LONGEST_TIMEOUT_S = 7 * 24 * 3600.0
 
 
@@ -47,18 +51,36 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--env PATH=/usr/bin:/bin -- gcc -o hello src/hello.c",
     )
     add = parser.add_argument
-    add("--endpoint", default=DEFAULT_ENDPOINT, metavar="URL", help="the server (default: %(default)s)")
-    add("--instance", default="", metavar="NAME", help="instance name (default: the empty one)")
+    add(
+        "--endpoint",
+        default=_from_environment("ENDPOINT") or DEFAULT_ENDPOINT,
+        metavar="URL",
+        help="the server, grpc://HOST:PORT, or grpcs:// for TLS (default: %(default)s) [BUILDGRID_ENDPOINT]",
+    )
+    add(
+        "--instance",
+        default=_from_environment("INSTANCE"),
+        metavar="NAME",
+        help="instance name (default: the empty one) [BUILDGRID_INSTANCE]",
+    )
     add("--property", action="append", default=[], type=_pair, metavar="K=V", help="what the bot must offer")
     add("--input", action="append", default=[], metavar="PATH", help="file or folder the command reads")
     add("--output", action="append", default=[], metavar="PATH", help="file or folder to bring back")
     add("--env", action="append", default=[], type=_pair, metavar="K=V", help="environment variable")
     add("--timeout", type=_seconds, metavar="S", help="seconds after which the command is killed")
+    add(
+        "--connect-timeout",
+        type=_seconds,
+        default=_CONNECT_TIMEOUT,
+        metavar="S",
+        help=f"how long a server may take to answer first (default: {_CONNECT_TIMEOUT.total_seconds():g})",
+    )
     add("--wait", type=_seconds, metavar="S", help="give up when no bot has taken it after S seconds")
     add("--no-cache", action="store_true", help="neither use a stored result nor store this one")
     add("--skip-cache-lookup", action="store_true", help="run it even if its result is stored, and store it")
     add("--json", action="store_true", help="print the result as JSON instead of the command's output")
     add("arguments", nargs="+", metavar="COMMAND", help="the command and its arguments, after --")
+    add_credential_flags(parser, _ENVIRONMENT)
     parser.set_defaults(run=run)
 
 
@@ -69,27 +91,31 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         return _fail(args, f"--endpoint: {error}")
     try:
+        credentials = credentials_of(args, [args.endpoint])
         command = _command_of(args)
     except ValueError as error:
         return _fail(args, str(error))
     try:
-        return asyncio.run(_run(args, command))
+        return asyncio.run(_run(args, command, credentials))
     except KeyboardInterrupt:
         _say("interrupted; the operation was cancelled")
         return 130
 
 
-async def _run(args: argparse.Namespace, command: RemoteCommand) -> int:
-    channel = open_channel(args.endpoint)
+async def _run(args: argparse.Namespace, command: RemoteCommand, credentials: Credentials) -> int:
+    channel = open_channel(args.endpoint, credentials)
     try:
-        if problem := await _not_ready(channel, args):
+        if problem := await why_not(channel, args):
             return _fail(args, problem)
         cas = CasClient(channel, args.instance)
         execution = ExecutionClient(channel, args.instance, tool_name="buildgrid-scheduler execute")
         runner = RemoteRunner(cas, execution)
-        with QueueWatch(args) as watch:
+        with QueueWatch(args) as queue, closing(OutageWatch(args.endpoint, queue)) as outage:
             result = await runner.run(
-                command, skip_cache_lookup=args.skip_cache_lookup or args.no_cache, on_stage=watch.on_stage
+                command,
+                skip_cache_lookup=args.skip_cache_lookup or args.no_cache,
+                on_stage=queue.on_stage,
+                on_outage=outage.on_outage,
             )
         written = await runner.write_outputs(result, Path())
     except NoBotError as error:
@@ -97,23 +123,33 @@ async def _run(args: argparse.Namespace, command: RemoteCommand) -> int:
     except ExecutionFailed as error:
         return _fail(args, f"{error.message}{_remedy(error, args)}", error)
     except ClientError as error:
-        return _fail(args, f"{args.endpoint}: {error}")
+        return _fail(args, f"{args.endpoint}: {error}{refusal(error.code, args)}")
     except (OSError, ValueError) as error:
         return _fail(args, str(error))
     finally:
         await channel.close()
+    return _end(args, command, result, written)
+
+
+def _end(args: argparse.Namespace, command: RemoteCommand, result: CommandResult, written: list[Path]) -> int:
+    """The command ran: show what it said, and end as it did."""
     missing = sorted(set(command.output_paths) - set(result.output_names))
     # Whatever else a bot reports, an exit code has eight bits, and a failure must not become 0.
     code = result.exit_code & 0xFF or (1 if result.exit_code else 0)
-    code = code or (OUTPUT_MISSING if missing else 0)
+    problems = [f"--output {path}: the command did not make it" for path in missing]
+    if problems and not code:
+        code = OUTPUT_MISSING
     if args.json:
-        print(json.dumps({**_as_json(result, written), "missing_outputs": missing}, indent=2))
+        told = {"exit_code": code, **_as_json(result, written), "missing_outputs": missing}
+        if problems and not result.exit_code:
+            told["error"] = {"message": "; ".join(problems), "status": None}
+        print(json.dumps(told, indent=2))
     else:
         sys.stdout.buffer.write(result.stdout)
         sys.stdout.flush()
         sys.stderr.buffer.write(result.stderr)
-    for path in missing:
-        _say(f"--output {path}: the command did not make it")
+    for problem in problems:
+        _say(problem)
     return code
 
 
@@ -149,24 +185,6 @@ def _command_of(args: argparse.Namespace) -> RemoteCommand:
     )
 
 
-async def _not_ready(channel: grpc.aio.Channel, args: argparse.Namespace) -> str | None:
-    """Why nothing can be run there, found out in seconds; once it runs, outages are waited out."""
-    request = GetCapabilitiesRequest(instance_name=args.instance)
-    stub = CapabilitiesStub(channel)
-    try:
-        told = await stub.GetCapabilities(request, timeout=_CONNECT_TIMEOUT_S, wait_for_ready=True)
-    except grpc.aio.AioRpcError as error:
-        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            return (
-                f"no answer from {args.endpoint} in {_CONNECT_TIMEOUT_S:.0f} s; start a server there "
-                "(buildgrid-scheduler serve), or name another with --endpoint grpc://HOST:PORT"
-            )
-        return f"{args.endpoint} refuses --instance {args.instance!r}: {error.code().name}: {error.details()}"
-    if not told.execution_capabilities.exec_enabled:
-        return f"{args.endpoint} only stores; name a server that executes with --endpoint"
-    return None
-
-
 def _remedy(error: ExecutionFailed, args: argparse.Namespace) -> str:
     if error.missing:
         return f" ({', '.join(error.missing[:3])})"
@@ -177,12 +195,12 @@ def _remedy(error: ExecutionFailed, args: argparse.Namespace) -> str:
         and args.property
     ):
         return "; check --property against the server's property_set and what the bots were started with"
-    return ""
+    return refusal(error.code, args)
 
 
 def _as_json(result: CommandResult, written: list[Path]) -> dict[str, object]:
     return {
-        "exit_code": result.exit_code,
+        "command_exit_code": result.exit_code,
         "cached": result.cached,
         "stdout": result.stdout.decode(errors="replace"),
         "stderr": result.stderr.decode(errors="replace"),
@@ -193,6 +211,10 @@ def _as_json(result: CommandResult, written: list[Path]) -> dict[str, object]:
         "executed_seconds": result.executed.total_seconds(),
         "message": result.message,
     }
+
+
+def _from_environment(name: str) -> str:
+    return os.environ.get(f"{_ENVIRONMENT}_{name}", "")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,8 @@ def _list(target: Target, options: argparse.Namespace) -> int:
     page, more = OperationList(target.provider).page(
         target.instance, parse_filters(options.filter), page_size=options.limit
     )
+    if not page:
+        target.refuse_unknown_instance()
     names = [loaded.name for loaded in page]
     with target.provider.session() as session:
         found = operations_by_name(session, target.instance, names)
@@ -100,7 +103,8 @@ def _show(target: Target, options: argparse.Namespace) -> int:
         return 0
     print(f"job {history.job_name}")
     if operations:
-        _describe(operations[0])
+        done = operations[0].completed_at is not None
+        _describe(operations[0], attempts_made(history.events, target.max_job_attempts, done=done))
     print("operations:")
     for view in operations:
         client = view.client or view.tool or "an unknown client"
@@ -113,7 +117,29 @@ def _show(target: Target, options: argparse.Namespace) -> int:
     return 0
 
 
-def _describe(view: "OperationView") -> None:
+def attempts_made(events: Sequence["Event"], most: int | None, *, done: bool) -> str:
+    """How often bots were given the job, as its history says: the job's own count begins before any was.
+
+    `most`: as max_job_attempts is configured, if that is known.
+    """
+    retried = free = 0
+    open_attempt = False
+    for event in events:
+        if event.kind in ("assigned", "started"):
+            open_attempt = True
+        elif event.kind == "retried":
+            retried, open_attempt = retried + 1, False
+            free += event.counted != "try"
+    begun = retried + open_attempt
+    if not begun:
+        return "none" if done else "none yet"
+    bound = "" if most is None else f" of {most}"
+    if not free:
+        return f"{begun}{bound}"
+    return f"{begun - free}{bound}, and {free} lost for the farm's reasons, which do not count"
+
+
+def _describe(view: "OperationView", attempts: str) -> None:
     required = ", ".join(f"{k}={v}" for k, values in sorted(view.requirements.items()) for v in values)
     for name, value in (
         ("stage", f"{view.stage} {view.status}" if view.stage == "COMPLETED" else view.stage),
@@ -123,11 +149,11 @@ def _describe(view: "OperationView") -> None:
         ("requires", required or "nothing"),
         ("label", view.property_label),
         ("priority", str(view.priority)),
-        ("tries", f"{view.n_tries}, and {view.n_infra_tries} that do not count"),
+        ("attempts", attempts),
         ("bot", view.bot),
     ):
         if value:
-            print(f"  {name:<9}{value}")
+            print(f"  {name:<10}{value}")
 
 
 def as_json(view: "OperationView") -> dict[str, Any]:

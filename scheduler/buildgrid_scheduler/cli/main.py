@@ -4,6 +4,7 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
 from importlib import metadata
 
@@ -21,6 +22,10 @@ COMMANDS = {
     "execute": "run one command on the farm",
 }
 """What each is for; its module is named alike."""
+
+
+INTERRUPTED, NOBODY_READS = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+"""Exit codes, as a shell tells them of a program that a signal ends."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +47,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     if given[:1] != ["serve"]:  # which logs as it is configured
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    code: int = options.run(options)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough. The interpreter must not find that out again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
     return code
 
 

@@ -46,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
     except (ConfigError, ValueError, IncompatibleDatabaseError) as error:
         return _complain(str(error), code=2)
     except DBAPIError as error:
-        return _complain(fatal_reason(error) or shown(error), code=1)
+        reason = fatal_reason(error)
+        return _complain(reason or shown(error), code=2 if reason else 1)
     known = found == head_revision()
     print(
         f"the database is at revision {found}"

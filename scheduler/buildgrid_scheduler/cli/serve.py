@@ -45,11 +45,14 @@ def run(options: argparse.Namespace) -> int:
     from buildgrid_scheduler.config.source import ConfigSource
     from buildgrid_scheduler.core.errors import SchedulerError
     from buildgrid_scheduler.server.app import serve
+    from buildgrid_scheduler.server.config_files import check_files
     from buildgrid_scheduler.server.grpc_server import StartError
     from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
 
     try:
-        ended = asyncio.run(serve(ConfigSource(options.config, overrides(options))))
+        source = ConfigSource(options.config, overrides(options))
+        check_files(source.read())  # before anything is started, or a database migrated
+        ended = asyncio.run(serve(source))
     except (ConfigError, SchedulerError, IncompatibleDatabaseError, StartError, OSError) as error:
         for line in str(error).splitlines():
             print(f"buildgrid-scheduler serve: {line}", file=sys.stderr)

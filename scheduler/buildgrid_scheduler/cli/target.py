@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from buildgrid_scheduler.config import Config
+    from buildgrid_scheduler.core.errors import SchedulerError
     from buildgrid_scheduler.engine.unheard import Transaction
     from buildgrid_scheduler.store.provider import SqlProvider
 
@@ -26,6 +27,24 @@ class Target:
 
     provider: "SqlProvider"
     instance: str
+    named: bool = False
+    """whether the instance was named on the command line, and no configuration says whether it is served"""
+    max_job_attempts: int | None = None
+    """as the servers' configuration has it; None: that was not given"""
+
+    def refuse_unknown_instance(self) -> None:
+        """Where nothing was found: raises TargetError if that is because nobody knows the instance."""
+        from buildgrid_scheduler.engine.seen_instances import seen_instances
+
+        if not self.named:
+            return
+        with self.provider.session() as session:
+            seen = seen_instances(session)
+        if seen and self.instance not in seen:
+            raise TargetError(
+                f"{self.provider.shown_url} has no jobs and no bots of an instance {self.instance!r}, but of "
+                f"{_listed(seen)}; check --instance, or give the servers' configuration with --config"
+            )
 
     @contextmanager
     def steering(self) -> "Iterator[Callable[[Transaction[R]], R]]":
@@ -59,11 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_on_target(command: str, options: argparse.Namespace, run: Callable[[Target], int]) -> int:
-    """Open the farm, run, and say what is wrong where something is. Returns the exit code."""
+    """Open the farm, run, and say what is wrong where something is. Returns the exit code.
+
+    2: it is not as it was asked for, and the same would be said again; 1: not just now, or not known.
+    """
     from sqlalchemy.exc import DBAPIError
 
     from buildgrid_scheduler.config import ConfigError
-    from buildgrid_scheduler.core.errors import SchedulerError
+    from buildgrid_scheduler.core.errors import InvalidArgument, SchedulerError
     from buildgrid_scheduler.server.database_errors import fatal_reason, shown
     from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
 
@@ -73,9 +95,10 @@ def run_on_target(command: str, options: argparse.Namespace, run: Callable[[Targ
     except (ConfigError, TargetError, IncompatibleDatabaseError, ValueError) as error:
         message, code = str(error), 2
     except SchedulerError as error:
-        message, code = str(error), 1
+        message, code = str(error), 2 if isinstance(error, InvalidArgument) else 1
     except DBAPIError as error:
-        message, code = f"the database cannot be used: {fatal_reason(error) or shown(error)}", 1
+        reason = fatal_reason(error)
+        message, code = f"the database cannot be used: {reason or shown(error)}", 2 if reason else 1
     for line in message.splitlines():
         print(f"buildgrid-scheduler {command}: {line}", file=sys.stderr)
     return code
@@ -85,7 +108,8 @@ def run_on_target(command: str, options: argparse.Namespace, run: Callable[[Targ
 def open_target(options: argparse.Namespace) -> Iterator[Target]:
     """The same database that a server with these settings uses; nothing is started.
 
-    Raises ConfigError, TargetError, IncompatibleDatabaseError, ValueError for a URL, and DBAPIError.
+    Raises ConfigError, TargetError, SchedulerError, IncompatibleDatabaseError, ValueError for a URL, and
+    DBAPIError.
     """
     from buildgrid_scheduler.config import load_config
     from buildgrid_scheduler.store.migrate import runs_on
@@ -100,7 +124,12 @@ def open_target(options: argparse.Namespace) -> Iterator[Target]:
                 f"{provider.shown_url} is not a scheduler's database, or one of an older version; "
                 "start a server on it, or run buildgrid-scheduler migrate"
             )
-        yield Target(provider, _instance(options, config))
+        yield Target(
+            provider,
+            _instance(options, config),
+            named=options.instance is not None and options.config is None,
+            max_job_attempts=None if options.config is None else config.scheduler.max_job_attempts,
+        )
     finally:
         provider.close()
 
@@ -117,19 +146,46 @@ def _url(options: argparse.Namespace, config: "Config") -> "str | Callable[[], s
     folder = (config.data / "postgres").absolute()
     running = running_url(folder)
     if running is None:
-        raise TargetError(
-            f"no server runs in {config.data}; name its folder with --data, its configuration with --config, "
-            "or its database with --database-url or DATABASE_URL"
-        )
+        raise _nobody_runs(config.data, folder)
     return running
+
+
+def _nobody_runs(data: Path, folder: Path) -> "SchedulerError | TargetError":
+    """Why there is no embedded database to connect to."""
+    from buildgrid_scheduler.core.errors import Unavailable
+    from buildgrid_scheduler.store.embedded import users
+
+    if using := users(folder):
+        return Unavailable(
+            f"the embedded PostgreSQL in {folder} has ended, and the server (process {using[0]}) starts it "
+            "again; try again in some seconds. If that does not help, see the log of that server"
+        )
+    if (folder / "PG_VERSION").exists():
+        return TargetError(
+            f"no server runs in {data} now; start one: buildgrid-scheduler serve --data {data}; "
+            "or name another one's folder with --data, or its database with --database-url or DATABASE_URL"
+        )
+    return TargetError(
+        f"no server runs in {data}; name its folder with --data, its configuration with --config, "
+        "or its database with --database-url or DATABASE_URL"
+    )
 
 
 def _instance(options: argparse.Namespace, config: "Config") -> str:
     if options.instance is not None:
         name: str = options.instance
+        if options.config is not None and name not in config.instances:
+            raise TargetError(
+                f"--instance {name!r} is not served by the servers of {options.config}; "
+                f"they serve {_listed(config.instances)}"
+            )
         return name
     if len(config.instances) == 1:
         return config.instances[0]
     if "" in config.instances:
         return ""
-    raise TargetError(f"name an instance with --instance: {', '.join(config.instances)}")
+    raise TargetError(f"name an instance with --instance: {_listed(config.instances)}")
+
+
+def _listed(instances: Sequence[str]) -> str:
+    return ", ".join(map(repr, instances))

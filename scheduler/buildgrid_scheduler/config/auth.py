@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from buildgrid_scheduler.config.section import RELOADABLE_ALONE, FieldError, Section
-from buildgrid_scheduler.config.values import Duration, HttpUrl
+from buildgrid_scheduler.config.values import Address, Duration, HttpUrl
 
 IssuerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Pattern = Annotated[str, StringConstraints(max_length=512)]
@@ -209,6 +209,27 @@ class TlsConfig(Section):
     """its private key, not encrypted"""
     client_ca_file: Path | None = None
     """every caller must show a certificate that one of these CAs signed, those with a token, too"""
+
+
+class FleetConfig(Section):
+    """The Fleet service on a port of its own, for whoever looks after the farm from within its network.
+
+    Callers show a token there, and no certificate, whatever `tls.client_ca_file` says. With `tls` the port is
+    encrypted like `listen`. No other service is there, and `listen` has the Fleet service, too.
+    """
+
+    listen: Address
+    """HOST:PORT"""
+    auth: AuthConfig
+    """who may call it, by tokens: `jwt`, and a `policy` that gives them administer"""
+
+    @model_validator(mode="after")
+    def _by_token(self) -> "FleetConfig":
+        if not self.auth.jwt:
+            raise FieldError("auth.jwt", "must be set: callers are known by nothing but their token here")
+        if self.auth.mtls is not None:
+            raise FieldError("auth.mtls", "is of no use here, where nobody is asked for a certificate")
+        return self
 
 
 def contradiction(auth: AuthConfig, tls: TlsConfig | None) -> str | None:

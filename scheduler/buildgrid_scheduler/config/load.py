@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from buildgrid_scheduler.config.document import Document, read_document
-from buildgrid_scheduler.config.explain import explain
+from buildgrid_scheduler.config.explain import Lines, explain
 from buildgrid_scheduler.config.fields import (
     TAG_FIELDS,
     Model,
@@ -21,7 +21,7 @@ from buildgrid_scheduler.config.fields import (
     tags_of,
 )
 from buildgrid_scheduler.config.model import Config
-from buildgrid_scheduler.config.problems import ConfigError, Location, Problem
+from buildgrid_scheduler.config.problems import ConfigError, Location, Problem, show_path
 
 COMMAND_LINE = "command line"
 
@@ -37,18 +37,45 @@ def load_config(
     `overrides` are from the command line and win: by dotted field, for example `monitoring.listen`. Raises
     ConfigError with all problems at once.
     """
+    return read_config(path, overrides, environment=environment).config
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfig:
+    """A configuration, and where each field of it is written."""
+
+    config: Config
+    source: str
+    lines: Lines
+
+    def error(self, findings: Mapping[Location, str]) -> ConfigError:
+        """What was found out about fields later on, told as if it had been found out while reading."""
+        problems = [
+            Problem(message, show_path(path), self.lines.line_of(path), source=self.lines.source_of(path))
+            for path, message in findings.items()
+        ]
+        return ConfigError(self.source, problems)
+
+
+def read_config(
+    path: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> ReadConfig:
+    """As `load_config`, and keeps the lines."""
     document = Document(COMMAND_LINE) if path is None else read_document(path, environment)
     return _validate(document, overrides or {})
 
 
-def _validate(document: Document, overrides: Mapping[str, Any]) -> Config:
+def _validate(document: Document, overrides: Mapping[str, Any]) -> ReadConfig:
     values = _Filling(document.empty).section(document.values, [Config], ())
     for name, value in overrides.items():
         values = _with(values, tuple(name.split(".")), value)
+    lines = _Lines(document, {tuple(name.split(".")) for name in overrides})
     try:
-        return Config.model_validate(values)
+        return ReadConfig(Config.model_validate(values), document.source, lines)
     except ValidationError as error:
-        lines = _Lines(document, {tuple(name.split(".")) for name in overrides})
         problems = [explain(found, Config, lines) for found in _causes(error.errors())]
         raise ConfigError(document.source, _once(problems)) from error
 

@@ -2,12 +2,13 @@
 
 import re
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from buildgrid_scheduler.config.auth import AuthConfig, TlsConfig, contradiction
+from buildgrid_scheduler.config.auth import AuthConfig, FleetConfig, TlsConfig, contradiction
 from buildgrid_scheduler.config.integrations import AssetsConfig, LogStreamsConfig, MeteringConfig
 from buildgrid_scheduler.config.property_set import DynamicPropertySetConfig, PropertySetConfig
 from buildgrid_scheduler.config.scheduler import SchedulerConfig
@@ -18,7 +19,14 @@ from buildgrid_scheduler.config.storage import (
     PostgresActionCacheConfig,
     StorageConfig,
 )
-from buildgrid_scheduler.config.values import Address, ByteSize, Duration, InstanceName, PostgresUrl
+from buildgrid_scheduler.config.values import (
+    Address,
+    ByteSize,
+    Duration,
+    InstanceName,
+    PostgresUrl,
+    addresses_overlap,
+)
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -32,6 +40,13 @@ def _logger(name: str) -> str:
 
 
 LoggerName = Annotated[str, AfterValidator(_logger)]
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise FieldError(str(number), f"{name!r} is there twice; keep one")
+    return names
 
 
 class DatabaseConfig(Section):
@@ -152,8 +167,10 @@ class Config(Section):
     listen: Address = "127.0.0.1:50051"
     """of the gRPC services; "[::]:50051" in containers"""
     data: Path = Path("buildgrid-data")
-    """folder of the embedded database and the disk CAS"""
-    instances: tuple[InstanceName, ...] = Field(default=("",), min_length=1)
+    """folder of the embedded database and the disk CAS; like all paths it may begin with ~"""
+    instances: Annotated[tuple[InstanceName, ...], AfterValidator(_distinct)] = Field(
+        default=("",), min_length=1
+    )
     """instance names that are served; may hold slashes"""
     database: DatabaseConfig = DatabaseConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
@@ -161,6 +178,8 @@ class Config(Section):
     auth: AuthConfig = AuthConfig()
     tls: TlsConfig | None = None
     """null: unencrypted, for loopback, trusted networks and proxies that end TLS"""
+    fleet: FleetConfig | None = None
+    """null: the Fleet service is on the port of the others only"""
     storage: StorageConfig = DiskStorageConfig()
     """the CAS"""
     action_cache: ActionCacheConfig = PostgresActionCacheConfig()
@@ -183,7 +202,22 @@ class Config(Section):
     def _consistent(self) -> "Config":
         if (problem := contradiction(self.auth, self.tls)) is not None:
             raise FieldError("auth.mtls", problem)
+        if self.fleet is not None and not self.services.schedules:
+            raise FieldError("fleet", "is of no use without services.execution or services.bots; remove it")
+        self._bind_apart()
         return self
+
+    def _bind_apart(self) -> None:
+        bound = {"listen": self.listen, "monitoring.listen": self.monitoring.listen}
+        if self.fleet is not None:
+            bound["fleet.listen"] = self.fleet.listen
+        addresses = [(field, address) for field, address in bound.items() if address is not None]
+        for (field, address), (other, taken) in combinations(addresses, 2):
+            if addresses_overlap(address, taken):
+                if other == "monitoring.listen" and "listen" not in self.monitoring.model_fields_set:
+                    field, address, other, taken = other, taken, field, address  # the one that is written
+                message = f"{taken} is where {field} ({address}) is, too; choose another port"
+                raise FieldError(other, message)
 
     @property
     def needs_database(self) -> bool:

@@ -25,6 +25,9 @@ class AgedJobsConfig(Section):
 class SchedulerConfig(Section):
     """How jobs are queued, tried, handed out and forgotten."""
 
+    accept_new_jobs: bool = Field(default=True, json_schema_extra=RELOADABLE)
+    """false empties the farm before it is shut down: jobs that wait or run are finished, cached results and
+    running jobs are shared, and an Execute that would make a job gets UNAVAILABLE"""
     max_execution_timeout: Duration = Field(
         default=timedelta(hours=2), ge=_SECOND, json_schema_extra=RELOADABLE
     )

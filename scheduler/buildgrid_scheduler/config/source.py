@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from buildgrid_scheduler.config.load import load_config
+from buildgrid_scheduler.config.load import ReadConfig, read_config
 from buildgrid_scheduler.config.model import Config
 
 
@@ -19,7 +19,11 @@ class ConfigSource:
 
     def load(self) -> Config:
         """Raises ConfigError."""
-        return load_config(self.path, self.overrides)
+        return self.read().config
+
+    def read(self) -> ReadConfig:
+        """As `load`, with the lines of the fields."""
+        return read_config(self.path, self.overrides)
 
     def digest(self) -> str:
         """The SHA-256 of the file's content, in hex: says whether it has changed, and to which of two.

@@ -33,6 +33,9 @@ def summary(config: Config) -> dict[str, str]:
         told["property set"] = _property_set(config)
         told["limits"] = _limits(config)
     told["identity"] = _identity(config)
+    if config.fleet is not None:
+        issuers = ", ".join(issuer.name for issuer in config.fleet.auth.jwt)
+        told["fleet"] = f"the Fleet service alone on {config.fleet.listen}, for tokens of {issuers}"
     if told_of := [
         name for name in ("assets", "log_streams", "metering") if getattr(config, name) is not None
     ]:
@@ -101,6 +104,8 @@ def _limits(config: Config) -> str:
     queue = (
         "no queue limit" if limits.max_queue_size is None else f"{limits.max_queue_size} jobs a label wait"
     )
+    if not limits.accept_new_jobs:
+        queue = "no new jobs are accepted"
     return f"actions run {show_duration(limits.max_execution_timeout)} at most; {queue}"
 
 

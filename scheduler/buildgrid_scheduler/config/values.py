@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -94,6 +95,29 @@ def _address(value: str) -> str:
     if int(match[2]) > 65535:
         raise ValueError("the port must be from 0 to 65535")
     return value
+
+
+def addresses_overlap(one: str, other: str) -> bool:
+    """Whether two HOST:PORT cannot both be bound. `[::]` takes IPv4's address of each port, too."""
+    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    if int(port) != int(other_port) or int(port) == 0:
+        return False
+    hosts, others = _hosts(host), _hosts(other_host)
+    return bool(hosts & others) or any(
+        any_host in here and (any_host == "::" or any(":" not in name for name in there))
+        for here, there in ((hosts, others), (others, hosts))
+        for any_host in ("::", "0.0.0.0")  # noqa: S104 - nothing is bound here
+    )
+
+
+def _hosts(host: str) -> set[str]:
+    name = host.strip("[]").lower()
+    if name == "localhost":
+        return {"127.0.0.1", "::1"}
+    try:
+        return {str(ip_address(name))}
+    except ValueError:
+        return {name}
 
 
 def _postgres_url(value: str) -> str:

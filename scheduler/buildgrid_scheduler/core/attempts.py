@@ -58,6 +58,17 @@ def after_lost_lease(*, started: bool, announced: bool, tries: Tries, limits: At
     return Tries(tries.n_tries, tries.n_infra_tries + 1)
 
 
+def after_proof_of_life(tries: Tries, limits: AttemptLimits) -> Tries | None:
+    """The counts once a bot that was thought to have vanished with a job turns out to have lived.
+
+    None: the loss goes on counting as a try. That is so when the bound of losses is reached, so that a job
+    which only ever gets lost ends, too.
+    """
+    if tries.n_tries <= 1 or tries.n_infra_tries + 1 >= limits.max_infra_attempts:
+        return None
+    return Tries(tries.n_tries - 1, tries.n_infra_tries + 1)
+
+
 def may_be_to_blame(*, started: bool, announced: bool) -> bool:
     """Whether the loss of a lease may be its action's doing: it ran, and its bot went without a word."""
     return started and not announced

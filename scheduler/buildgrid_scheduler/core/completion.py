@@ -12,6 +12,7 @@ from google.rpc import code_pb2
 from buildgrid_scheduler.core.attempts import AttemptLimits, Tries, after_failed_attempt, after_lost_lease
 from buildgrid_scheduler.core.clock import from_timestamp, to_timestamp
 from buildgrid_scheduler.core.job_state import failed_response
+from buildgrid_scheduler.core.result_size import MAX_RESULT_BYTES, fit_into_a_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,11 @@ def end_of_attempt(
             result = None
     elif status_code == code_pb2.OK:
         status_code, status_message = code_pb2.INTERNAL, f"bot {bot_id} reported success without a result"
+    size = action_result.ByteSize()
+    if not fit_into_a_message(action_result):
+        result = None
+        if status_code == code_pb2.OK:
+            status_code, status_message = code_pb2.RESOURCE_EXHAUSTED, too_large(bot_id, size)
 
     tries = after_failed_attempt(status_code, attempt.tries, policy.limits)
     if tries is not None:
@@ -131,6 +137,14 @@ def end_of_lost_lease(
         status_code=code_pb2.UNAVAILABLE,
         worker_start_at=attempt.started_at,
         worker_completed_at=now,
+    )
+
+
+def too_large(bot_id: str, size: int) -> str:
+    """Of a result that no client could be sent."""
+    return (
+        f"bot {bot_id} sent a result of {size} bytes, and clients take {MAX_RESULT_BYTES}: "
+        "have the action make fewer outputs, or a directory of them; have the bot upload stdout and stderr"
     )
 
 

@@ -1,8 +1,17 @@
 """The errors that callers see, each with the gRPC status code it stands for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import grpc
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a call failed, for programs: sent as google.rpc.ErrorInfo. `reason` is UPPER_SNAKE_CASE."""
+
+    reason: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class SchedulerError(Exception):
@@ -12,12 +21,18 @@ class SchedulerError(Exception):
     """
 
     code: grpc.StatusCode = grpc.StatusCode.INTERNAL
+    cause: Cause | None = None
+    """where the caller may want to do something about it by itself"""
 
 
 class InvalidArgument(SchedulerError):
     """The request is malformed, whatever the state of the server."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class UnknownSession(InvalidArgument):
+    """An update of a bot session that is not there: it never was, or it has ended."""
 
 
 class NotFound(SchedulerError):

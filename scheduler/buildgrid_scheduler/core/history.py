@@ -30,10 +30,12 @@ class PastAttempt:
     ended: datetime
     reason: str
     counted: Counted
+    taken_over: str | None = None
+    """the session that had the lease, where a new session of the same bot_id ended it (see core.takeovers)"""
 
     def to_json(self) -> dict[str, Any]:
         """As an entry of `jobs.attempts`."""
-        return {
+        entry = {
             "bot": _storable(self.bot),
             "assigned": _text(self.assigned),
             "started": _text(self.started),
@@ -41,6 +43,7 @@ class PastAttempt:
             "reason": _storable(self.reason)[:LONGEST_REASON],
             "counted": self.counted,
         }
+        return entry if self.taken_over is None else entry | {"taken_over": self.taken_over}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "PastAttempt":
@@ -55,6 +58,7 @@ class PastAttempt:
             ended,
             entry["reason"],
             cast("Counted", entry["counted"]),
+            entry.get("taken_over"),
         )
 
 

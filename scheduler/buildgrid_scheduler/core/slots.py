@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.lease_transition import Transition
 
+MOST_NEW_LEASES = 56
+"""in one answer: each may carry an Action of 64 KiB, and bots take messages of 4 MiB. The rest comes with the
+next call, which is answered at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slots:
@@ -36,8 +40,10 @@ def slots_of(
     taken = capacity > 1 and any(job in suspects for job in stay)
     unseen = sum(not leases[job].told for job in stay)
     well = status is BotStatus.OK
+    sent = sum(leases[job] is Transition.SEND for job in stay)
+    room = max(0, min(capacity - len(stay), MOST_NEW_LEASES - sent))
     return Slots(
-        free=max(0, capacity - len(stay)) if well and not drained and not taken else 0,
+        free=room if well and not drained and not taken else 0,
         held=well and len(stay) - unseen < capacity,
         empty=not stay or capacity == 1,
     )

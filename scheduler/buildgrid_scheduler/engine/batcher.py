@@ -70,11 +70,13 @@ class Batcher(Generic[I]):
         patience: float = 10.0,
         largest: int = MAX_BATCH,
         exclusive: Callable[[I], object | None] = lambda _: None,
+        connecting: Callable[[], bool] = lambda: False,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
         """`exclusive(item)`: two items with the same key other than None never share a batch.
 
-        `at_end` is the last thing that the thread does.
+        `connecting`: whether `run` is trying to reach the database just now. Otherwise it is at work there,
+        however long that takes. `at_end` is the last thing that the thread does.
         """
         self.counts = BatchCounts()
         self.observe: Callable[[int, float], None] | None = None
@@ -83,6 +85,7 @@ class Batcher(Generic[I]):
         self._patience = patience
         self._largest = largest
         self._exclusive = exclusive
+        self._connecting = connecting
         self._at_end = at_end
         self._items: deque[I] = deque()
         self._wake = threading.Condition()
@@ -92,8 +95,6 @@ class Batcher(Generic[I]):
         """monotonic: from then on nothing is retried for a database that is away"""
         self._away = False
         """the last attempt did not reach the database"""
-        self._reached = False
-        """an earlier one did"""
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
@@ -113,7 +114,8 @@ class Batcher(Generic[I]):
         """Run what has been submitted, then end. Later submissions are refused as Unavailable.
 
         A thread that is trying to reach a database that is away is left to itself when its time is up; it
-        answers its callers and ends when the attempt has failed.
+        answers its callers and ends when the attempt has failed. One whose batch is merely slow is waited
+        for.
         """
         self.hurry()
         with self._wake:
@@ -121,8 +123,7 @@ class Batcher(Generic[I]):
             self._wake.notify()
         while self._thread.is_alive():
             self._thread.join(_LOOK_AGAIN)
-            trying = self._away or not self._reached
-            if trying and time.monotonic() > self._give_up_at + _LOOK_AGAIN:
+            if time.monotonic() > self._give_up_at + _LOOK_AGAIN and self._connecting():
                 break
 
     @property
@@ -185,7 +186,7 @@ class Batcher(Generic[I]):
                 if self._given_up():  # each attempt may take long to fail
                     raise DatabaseBusyError("the database cannot be reached", 0.0, unknown=True)
                 self._run(batch, delivery)
-                self._away, self._reached = False, True
+                self._away = False
                 return
             except DatabaseBusyError as error:
                 self._away = error.unknown
@@ -194,7 +195,7 @@ class Batcher(Generic[I]):
                 if batch:
                     self._pause(error.backoff)
             except SchedulerError as error:
-                self._away, self._reached = False, True
+                self._away = False
                 if len(batch) == 1:
                     delivery.settle(batch[0].ticket, error)
                     return

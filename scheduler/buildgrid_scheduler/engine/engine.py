@@ -98,15 +98,22 @@ class Engine:
             self._rounds.run,
             patience=patience,
             exclusive=_session_of,
+            connecting=lambda: self._write_db.connecting,
             at_end=self._write_db.close,
         )
         self._errands: Batcher[Call[Any]] = Batcher(
-            "engine-errands", self._calls.run, patience=patience, largest=1, at_end=self._errand_db.close
+            "engine-errands",
+            self._calls.run,
+            patience=patience,
+            largest=1,
+            connecting=lambda: self._errand_db.connecting,
+            at_end=self._errand_db.close,
         )
         self._reader: Batcher[ReadItem] = Batcher(
             "engine-reader",
             partial(read_batch, self._read_db),
             patience=patience,
+            connecting=lambda: self._read_db.connecting,
             at_end=self._read_db.close,
         )
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import psycopg
 from google.rpc import code_pb2
 
-from buildgrid_scheduler.core.errors import ResourceExhausted, SchedulerError
+from buildgrid_scheduler.core.errors import ResourceExhausted, SchedulerError, Unavailable
 from buildgrid_scheduler.core.job_state import JobState, Stage
 from buildgrid_scheduler.engine.items import Enqueue, Enqueued, NewJob
 from buildgrid_scheduler.store import statements as sql
@@ -60,8 +60,40 @@ class EnqueueBatch:
         Operations that share a job are not new jobs, nor are those with an entry in the action cache: both
         are let through.
         """
+        labels = {f"{j.instance}/{j.property_label}" for j in self.leaders.values() if j.response is None}
+        db.execute(sql.LOCK_LABELS, (sorted(labels),))
+        room: dict[tuple[str, str], int] = {}
+        for job in self._new_jobs(db):
+            key = (job.instance, job.property_label)
+            if key not in room:
+                waiting = db.rows(sql.COUNT_WAITING, (*key, limit))[0][0]
+                room[key] = limit - waiting
+            room[key] -= 1
+            if room[key] < 0:
+                error = ResourceExhausted(
+                    f"{limit} jobs of label {job.property_label!r} wait already, which is the limit "
+                    "(max_queue_size); try again later"
+                )
+                self._refuse(job, error)
+
+    def refuse_new(self, db: Statements) -> None:
+        """Refuse whatever would make a job. What may share one, or has an entry in the action cache, goes on.
+
+        A job that ends, or an entry that goes, before this transaction has joined it makes a new job after
+        all.
+        """
+        for job in self._new_jobs(db):
+            self._refuse(
+                job,
+                Unavailable(
+                    "this farm is being shut down: it finishes the jobs that it has, and accepts no new ones "
+                    "(scheduler.accept_new_jobs is false); build elsewhere, or try again later"
+                ),
+            )
+
+    def _new_jobs(self, db: Statements) -> list[NewJob]:
+        """What would begin to wait: neither a job to share is there, nor an entry in the action cache."""
         new = [job for job in self.leaders.values() if job.response is None]
-        db.execute(sql.LOCK_LABELS, (sorted({f"{job.instance}/{job.property_label}" for job in new}),))
         shareable = [job for job in new if _shareable(job)]
         shared = {
             (instance, digest)
@@ -76,25 +108,18 @@ class EnqueueBatch:
                 sql.CACHED_NOW, ([j.instance for j in looked_up], [j.action_digest for j in looked_up])
             )
         }
-        room: dict[tuple[str, str], int] = {}
-        for job in new:
+
+        def is_new(job: NewJob) -> bool:
             action = (job.instance, job.action_digest)
-            if (_shareable(job) and action in shared) or (job.look_up and action in cached):
-                continue
-            key = (job.instance, job.property_label)
-            if key not in room:
-                waiting = db.rows(sql.COUNT_WAITING, (*key, limit))[0][0]
-                room[key] = limit - waiting
-            room[key] -= 1
-            if room[key] < 0:
-                error = ResourceExhausted(
-                    f"{limit} jobs of label {job.property_label!r} wait already, which is the limit "
-                    "(max_queue_size); try again later"
-                )
-                del self.leaders[job.name]
-                for operation, leader in self.leader_of.items():
-                    if leader == job.name:
-                        self.refused[operation] = error
+            return not (_shareable(job) and action in shared) and not (job.look_up and action in cached)
+
+        return [job for job in new if is_new(job)]
+
+    def _refuse(self, job: NewJob, error: SchedulerError) -> None:
+        del self.leaders[job.name]
+        for operation, leader in self.leader_of.items():
+            if leader == job.name:
+                self.refused[operation] = error
 
     def send(self, db: Statements, now: datetime) -> psycopg.Cursor[Row] | None:
         """Send the statement; its rows say which job each leader's operations are on."""

@@ -119,10 +119,13 @@ class LeaseChanges:
         else:
             self._retry(lease, outcome, bot_id, lease.requirement_hash)
 
-    def lose(self, lease: LeaseRow, holder: Holder, *, reason: str, vanished: bool) -> None:
+    def lose(
+        self, lease: LeaseRow, holder: Holder, *, reason: str, vanished: bool, taken_over: bool = False
+    ) -> None:
         """The bot no longer has the lease: the job waits again, or ends if this was its last attempt.
 
-        `vanished`: it is gone with all its leases, and did not just lose this one.
+        `vanished`: it is gone with all its leases, and did not just lose this one. `taken_over`: so it seems,
+        since there is a new session with its bot_id.
         """
         if lease.state is LeaseState.CANCELLED:
             self.free(lease, holder.bot_id)
@@ -143,13 +146,22 @@ class LeaseChanges:
             started=started, announced=announced, vanished=vanished, capacity=holder.capacity
         )
         hash_ = suspect_hash(lease.requirement_hash) if suspect else lease.requirement_hash
-        self._retry(lease, outcome, holder.bot_id, hash_, holder.capacity_class or None)
+        session = lease.session_name if taken_over else None
+        self._retry(lease, outcome, holder.bot_id, hash_, holder.capacity_class or None, session)
 
     def _retry(
-        self, lease: LeaseRow, outcome: Retry, bot_id: str, hash_: str, avoid_class: str | None = None
+        self,
+        lease: LeaseRow,
+        outcome: Retry,
+        bot_id: str,
+        hash_: str,
+        avoid_class: str | None = None,
+        taken_over: str | None = None,
     ) -> None:
         counted = outcome.tries.counted_since(lease.tries)
-        attempt = PastAttempt(bot_id, lease.told_at, lease.started_at, self.now, outcome.reason, counted)
+        attempt = PastAttempt(
+            bot_id, lease.told_at, lease.started_at, self.now, outcome.reason, counted, taken_over
+        )
         self.requeued.append(Requeued(lease, outcome.tries, hash_, attempt, avoid_class))
 
     def hand_back(self, lease: LeaseRow, bot_id: str) -> None:
@@ -195,8 +207,8 @@ class LeaseChanges:
             sql.REQUEUE,
             (
                 [job.lease.job_name for job in self.requeued],
-                [job.tries.n_tries for job in self.requeued],
-                [job.tries.n_infra_tries for job in self.requeued],
+                [job.tries.n_tries - job.lease.n_tries for job in self.requeued],
+                [job.tries.n_infra_tries - job.lease.n_infra_tries for job in self.requeued],
                 [job.requirement_hash for job in self.requeued],
                 [None if job.attempt is None else json.dumps(job.attempt.to_json()) for job in self.requeued],
                 [job.avoid_class for job in self.requeued],

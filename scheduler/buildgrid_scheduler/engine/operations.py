@@ -136,11 +136,11 @@ def share(
 
 
 def create(
-    item: Enqueue, status_code: int, max_queue_size: int | None
+    item: Enqueue, status_code: int, max_queue_size: int | None, *, accept_new_jobs: bool = True
 ) -> Callable[[Statements, datetime, Effects], None]:
     """A new operation on a new job, whatever else runs; who comes later shares this one.
 
-    Raises ResourceExhausted when too many jobs wait.
+    Raises ResourceExhausted when too many jobs wait, Unavailable when new ones are not accepted.
     """
     job = replace(item.job, share=False, look_up=False)
 
@@ -149,8 +149,12 @@ def create(
         db.execute(sql.ADD_REQUIREMENTS, ([job.requirement_hash], [encoded]))
         _add_metadata(db, item.request_metadata)
         batch = EnqueueBatch([replace(item, job=job)])
-        if max_queue_size is not None and not db.rows(_IS_THERE, (item.operation_name,)):
-            batch.refuse_above(max_queue_size, db)
+        limited = max_queue_size is not None or not accept_new_jobs
+        if limited and not db.rows(_IS_THERE, (item.operation_name,)):
+            if not accept_new_jobs:
+                batch.refuse_new(db)
+            elif max_queue_size is not None:
+                batch.refuse_above(max_queue_size, db)
         if batch.refused:
             raise batch.refused[item.operation_name]
         if not job.do_not_cache and job.response is None:

@@ -33,6 +33,7 @@ class RoundSettings:
     priority_percentage: int = 100
     max_queue_size: int | None = None
     store_results: bool = True
+    accept_new_jobs: bool = True
 
 
 @dataclass(slots=True)
@@ -101,7 +102,9 @@ class Round:
             if job := there.get(item.operation_name):
                 self.enqueued.append((item, Enqueued(item.operation_name, job, True, None)))
         self.batch = EnqueueBatch([e for e in self.enqueues if e.operation_name not in there])
-        if self.settings.max_queue_size is not None:
+        if not self.settings.accept_new_jobs:
+            self.batch.refuse_new(db)
+        elif self.settings.max_queue_size is not None:
             self.batch.refuse_above(self.settings.max_queue_size, db)
         return self.batch.send(db, self.now)
 

@@ -1,18 +1,20 @@
 """Transactions that open, close and reap bot sessions. Rare, so each is one of its own."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.completion import CompletionPolicy
 from buildgrid_scheduler.core.errors import Unavailable
 from buildgrid_scheduler.core.requirements import Offer
+from buildgrid_scheduler.core.takeovers import TAKEN_OVER
 from buildgrid_scheduler.engine.draining import lock_bots
 from buildgrid_scheduler.engine.items import Effects, EndedSession
 from buildgrid_scheduler.engine.lease_ends import Holder, LeaseChanges, lock_leases
 from buildgrid_scheduler.engine.synchronizing import unknown_session
+from buildgrid_scheduler.engine.takeovers import Takeover, TakeoverWarnings, find_takeover
 from buildgrid_scheduler.store import statements as sql
 from buildgrid_scheduler.store.hot_connection import Statements
 
@@ -28,11 +30,11 @@ _DELETE = "DELETE FROM bots WHERE name = ANY(%s)"
 # Under the lock of the bot: no mark is being made now.
 _INSERT = """
 INSERT INTO bots (name, instance_name, bot_id, status, capacity, offer, version, capacity_class,
-                  connected_at, expires_at, drained)
+                  connected_at, expires_at, opened_from, drained)
 SELECT t.*, EXISTS (SELECT 1 FROM drains d WHERE d.instance_name = t.instance AND d.bot_id = t.bot)
 FROM (VALUES (%s::text, %s::text, %s::text, %s::int2, %s::int4, %s::jsonb, %s::text, %s::text,
-              %s::timestamptz, %s::timestamptz))
-  AS t(name, instance, bot, status, capacity, offer, version, class, connected, expires)
+              %s::timestamptz, %s::timestamptz, %s::text))
+  AS t(name, instance, bot, status, capacity, offer, version, class, connected, expires, opened_from)
 ON CONFLICT (instance_name, bot_id) DO NOTHING RETURNING name
 """
 
@@ -67,6 +69,8 @@ class NewSession:
     offer: Offer = frozenset()
     version: str = ""
     capacity_class: str = ""
+    opened_from: str = ""
+    """the network address of whoever asks; empty if not known"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class SessionTransactions:
     policy: CompletionPolicy
     keepalive: timedelta
     store_results: bool
+    warnings: TakeoverWarnings = field(default_factory=TakeoverWarnings)
 
     def open(self, session: NewSession) -> Callable[[Statements, datetime, Effects], datetime]:
         """Close the bot's old session, insert the new one; returns when it expires.
@@ -96,11 +101,11 @@ class SessionTransactions:
                     return expires  # run again after a commit that we did not hear of
                 if again and any(row.connected_at > asked_at for row in old):
                     raise Unavailable(f"bot {session.bot_id} has opened another session meanwhile; use that")
-                self._close(db, old, now, effects, "it opened a new session")
+                self._close(db, old, now, effects, TAKEN_OVER, taken_over=True)
                 offer = json.dumps(sorted(session.offer))
                 values = (session.name, session.instance, session.bot_id, int(session.status))
                 more = (session.capacity, offer, session.version, session.capacity_class, now, expires)
-                if db.rows(_INSERT, (*values, *more)):
+                if db.rows(_INSERT, (*values, *more, session.opened_from)):
                     return expires
 
         return transaction
@@ -147,12 +152,25 @@ class SessionTransactions:
 
         return transaction
 
+    def find_takeover(
+        self, instance: str, session_name: str, bot_id: str, jobs: Collection[str]
+    ) -> Callable[[Statements, datetime, Effects], Takeover | None]:
+        """See engine.takeovers."""
+        return find_takeover(instance, session_name, bot_id, jobs, self.policy.limits)
+
     @staticmethod
     def _sessions(db: Statements, statement: str, values: Sequence[object]) -> list[_Session]:
         return [_Session(*row) for row in db.rows(statement, values)]
 
     def _close(
-        self, db: Statements, rows: Sequence[_Session], now: datetime, effects: Effects, reason: str
+        self,
+        db: Statements,
+        rows: Sequence[_Session],
+        now: datetime,
+        effects: Effects,
+        reason: str,
+        *,
+        taken_over: bool = False,
     ) -> None:
         if not rows:
             return
@@ -165,7 +183,13 @@ class SessionTransactions:
         changes = LeaseChanges(now, self.policy)
         for lease in leases:
             holder = bots[lease.session_name]
-            changes.lose(lease, holder, reason=f"bot {holder.bot_id} vanished: {reason}", vanished=True)
+            changes.lose(
+                lease,
+                holder,
+                reason=f"bot {holder.bot_id} vanished: {reason}",
+                vanished=True,
+                taken_over=taken_over,
+            )
         changes.write(db, store_results=self.store_results)
         db.execute(_DELETE, (names,))
         changes.tell(effects)

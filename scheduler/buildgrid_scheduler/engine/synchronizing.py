@@ -6,11 +6,11 @@ from datetime import datetime
 
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.completion import Retry, end_of_attempt
-from buildgrid_scheduler.core.errors import DataLoss, InvalidArgument, SchedulerError, Unavailable
+from buildgrid_scheduler.core.errors import DataLoss, SchedulerError, Unavailable, UnknownSession
 from buildgrid_scheduler.core.job_state import JobState, Stage
 from buildgrid_scheduler.core.lease_transition import LeaseState, Transition, reconcile
 from buildgrid_scheduler.core.requirements import Offer
-from buildgrid_scheduler.core.slots import Slots, slots_of
+from buildgrid_scheduler.core.slots import MOST_NEW_LEASES, Slots, slots_of
 from buildgrid_scheduler.core.suspects import is_suspect, with_alone
 from buildgrid_scheduler.engine.items import Effects, Synchronize, Tell
 from buildgrid_scheduler.engine.lease_ends import Holder, LeaseChanges, LeaseRow
@@ -78,9 +78,9 @@ class SessionOutcome:
         self.slots = replace(self.slots, free=0)
 
 
-def unknown_session(name: str, bot_id: str) -> InvalidArgument:
+def unknown_session(name: str, bot_id: str) -> UnknownSession:
     """The answer for a session that is not there, not of this instance, or not of this bot."""
-    return InvalidArgument(f"bot session {name!r} of bot {bot_id!r} is not known; create a new session")
+    return UnknownSession(f"bot session {name!r} of bot {bot_id!r} is not known; create a new session")
 
 
 def taken_over() -> Unavailable:
@@ -169,6 +169,8 @@ def _apply(
     item, job = outcome.item, lease.job_name
     report = item.reports.get(job)
     match step:
+        case Transition.SEND if len(outcome.payloads_wanted) >= MOST_NEW_LEASES:
+            pass  # No room for its Action in this answer. The bot will not report it, so it is sent again.
         case Transition.SEND:
             outcome.tells.append(Tell(job, LeaseState.PENDING))
             outcome.payloads_wanted.append(job)

@@ -10,7 +10,7 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import Leas
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from buildgrid_scheduler.core.bot_status import BotStatus
-from buildgrid_scheduler.core.errors import Unavailable
+from buildgrid_scheduler.core.errors import Unavailable, UnknownSession
 from buildgrid_scheduler.core.instance import current_instance
 from buildgrid_scheduler.core.job_state import ACTION_TYPE
 from buildgrid_scheduler.core.lease_metadata import trailing_metadata
@@ -73,7 +73,18 @@ class BotMethods(Door):
         ticket: Ticket[Synchronized] = Ticket()
         status = known(BotStatus, bot_status)
         self.engine.submit(Synchronize(ticket, current_instance(), bot_name, bot_id, status, reports))
-        for tell in ticket.wait().leases:
+        try:
+            answer = ticket.wait()
+        except UnknownSession as error:
+            sessions = self.engine.sessions
+            takeover = self._call(
+                sessions.find_takeover(current_instance(), bot_name, bot_id, reports.keys())
+            )
+            if takeover is None:
+                raise
+            sessions.warnings.note(takeover)
+            raise takeover.error(was_open=False) from error
+        for tell in answer.leases:
             lease = Lease(id=tell.job_name)
             if session_lease is not None and session_lease.id == tell.job_name:
                 lease.CopyFrom(session_lease)

@@ -58,7 +58,7 @@ class OperationMethods(Door):
         Neither is asked of an action with `do_not_cache`. The action cache is asked unless
         `skip_cache_lookup`; a hit with all outputs in the CAS makes a job that is born complete.
         `priority`: lower is more urgent, 0 the default. Raises ResourceExhausted when too many jobs wait, or
-        when the client is throttled.
+        when the client is throttled, and Unavailable when no new jobs are accepted.
         """
         response = None
         cacheable = not action.do_not_cache and not skip_cache_lookup
@@ -117,7 +117,8 @@ class OperationMethods(Door):
     ) -> str:
         """An operation on a new job, whatever else runs; returns the operation's name.
 
-        With an `execute_response` the job is born complete. Raises ResourceExhausted when too many wait.
+        With an `execute_response` the job is born complete. Raises ResourceExhausted when too many wait, and
+        Unavailable when no new jobs are accepted.
         """
         job = _new_job(action, action_digest, command, platform_requirements, property_label, priority)
         code = 0
@@ -125,7 +126,8 @@ class OperationMethods(Door):
             job.response = execute_response.SerializeToString()
             code = execute_response.status.code
         item = self._enqueue(job, request_metadata, client_identity)
-        self._call(create(item, code, self.engine.settings.max_queue_size))
+        settings = self.engine.settings
+        self._call(create(item, code, settings.max_queue_size, accept_new_jobs=settings.accept_new_jobs))
         self._made(item.operation_name, client_identity)
         if execute_response is None:
             self.integrations.job_queued(job.instance, job.action_digest, job.action)

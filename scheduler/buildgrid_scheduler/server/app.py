@@ -6,8 +6,7 @@ import logging
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 
@@ -29,6 +28,7 @@ from buildgrid_scheduler.core.errors import FailedPrecondition
 from buildgrid_scheduler.engine.fleet_counts import FleetCounts, count_fleet
 from buildgrid_scheduler.server.auth import build_auth, server_credentials
 from buildgrid_scheduler.server.database import Database
+from buildgrid_scheduler.server.fleet_port import FleetPort
 from buildgrid_scheduler.server.grpc_server import StartError, bind, server_options
 from buildgrid_scheduler.server.health import Check, Health, storage_problem
 from buildgrid_scheduler.server.health_service import HealthService
@@ -42,6 +42,7 @@ from buildgrid_scheduler.server.monitoring import Monitoring
 from buildgrid_scheduler.server.open_files import allow_open_files
 from buildgrid_scheduler.server.reload import Outcome, Reloader
 from buildgrid_scheduler.server.replica import Replica
+from buildgrid_scheduler.server.stopping import all_done, tried, tried_within
 from buildgrid_scheduler.store.migrate import head_revision
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class _Server:
         self._health = Health(self._registry)
         self._database = Database(config, self._health.waits) if config.needs_database else None
         self._replica: Replica | None = None
+        self._fleet_port: FleetPort | None = None
         self._digest = digest
         self._heartbeat: Heartbeat | None = None
         self._reloader = Reloader(
@@ -101,6 +103,8 @@ class _Server:
     def _reconfigure(self, config: Config) -> None:
         if self._replica is not None:
             self._replica.reconfigure(config)
+        if self._fleet_port is not None:
+            self._fleet_port.reconfigure(config)
         configure_logging(config.logging)
 
     @contextlib.contextmanager
@@ -147,12 +151,14 @@ class _Server:
         server = grpc.aio.server(interceptors=authentication.interceptors, options=server_options(config))
         health = HealthService()
         add_HealthServicer_to_server(health, server)
-        measured = CallMetrics(self._registry).measured(server)
-        names = replica.add_services(minding_messages(measured, config.grpc.max_message_size))
+        calls = CallMetrics(self._registry)
+        names = replica.add_services(minding_messages(calls.measured(server), config.grpc.max_message_size))
         if config.services.reflection:
             shown = [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME]
             reflection.enable_server_reflection(shown, server)
         port = bind(server, config.listen, credentials)
+        if config.fleet is not None and self._database is not None:
+            self._fleet_port = FleetPort(config, config.fleet, replica, self._database, calls)
         try:
             await asyncio.to_thread(replica.start)
         except FailedPrecondition as error:
@@ -161,6 +167,8 @@ class _Server:
         fleet = self._fleet()
         self._heartbeat = heartbeat = self._write_down()
         await server.start()
+        if self._fleet_port is not None:
+            await self._fleet_port.start()
         watching = [
             asyncio.create_task(
                 self._health.watch(self._checks(replica), health, names, stuck=replica.stuck)
@@ -177,17 +185,20 @@ class _Server:
             await self._tell_probes_and_wait(health)
             grace = self._reloader.config.shutdown.grace.total_seconds()
             log.info("stopping: running calls have %g s", grace)
-            stopped = asyncio.create_task(server.stop(grace))
-            replica.send_elsewhere()
-            await stopped
-            ended = await _ended_within(
+            ports = {"server": asyncio.create_task(server.stop(grace))}
+            if self._fleet_port is not None:
+                ports["fleet port"] = asyncio.create_task(self._fleet_port.stop(grace))
+            sent = tried(replica.send_elsewhere)
+            closed = await all_done(ports)
+            ended = await tried_within(
                 DRAIN,
                 replica.stop,
                 heartbeat.stop if heartbeat is not None else None,
                 fleet.stop if fleet is not None else None,
                 authentication.stop,
             )
-            log.info("stopped") if ended else log.error("some work did not end in time, and is given up")
+            ended = sent and closed and ended
+            log.info("stopped") if ended else log.error("some work did not end, and is given up")
         return ended
 
     def _checks(self, replica: Replica) -> list[Check]:
@@ -231,28 +242,6 @@ class _Server:
         if delay:
             log.info("stopping in %g s, not ready from now on", delay)
             await asyncio.sleep(delay)
-
-
-async def _ended_within(limit: timedelta, *steps: Callable[[], None] | None) -> bool:
-    """Run the steps in order on a thread of their own; False if they hang, and are left alone."""
-    done, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def run() -> None:
-        try:
-            for step in steps:
-                if step is not None:
-                    step()
-        except Exception:
-            log.exception("stopping failed")
-        finally:
-            loop.call_soon_threadsafe(done.set)
-
-    threading.Thread(target=run, name="stopping", daemon=True).start()
-    try:
-        await asyncio.wait_for(done.wait(), limit.total_seconds())
-    except TimeoutError:
-        return False
-    return True
 
 
 def _with_port(address: str, port: int) -> str:

@@ -54,16 +54,21 @@ class Authentication:
             ring.stop()
 
 
-def build_auth(auth: AuthConfig, tls: TlsConfig | None) -> Authentication:
-    """Raises ConfigError where a file with keys cannot be used. A URL need not be there yet."""
+def build_auth(auth: AuthConfig, tls: TlsConfig | None, where: str = "auth") -> Authentication:
+    """Raises ConfigError where a file with keys cannot be used. A URL need not be there yet.
+
+    `where`: the place of the section, for messages.
+    """
     if (problem := contradiction(auth, tls)) is not None:
-        raise ConfigError(f"auth.mtls: {problem}")
+        raise ConfigError(f"{where}.mtls: {problem}")
     if not auth.enabled:
         return Authentication(OpenAccess())
     if auth.jwt and tls is None:
-        log.warning("auth.jwt without tls: tokens can be read on the way, unless a proxy ends TLS before us")
+        log.warning(
+            "%s.jwt without tls: tokens can be read on the way, unless a proxy ends TLS before us", where
+        )
     denials = DenialLog()
-    issuers = [_issuer(place, issuer) for place, issuer in enumerate(auth.jwt)]
+    issuers = [_issuer(f"{where}.jwt[{place}]", issuer) for place, issuer in enumerate(auth.jwt)]
     interceptor = AuthenticationInterceptor(
         denials,
         tokens=JwtAuthenticator(issuers) if issuers else None,
@@ -101,13 +106,13 @@ def _rule(rule: RuleConfig) -> Rule:
     )
 
 
-def _issuer(place: int, config: JwtIssuerConfig) -> Issuer:
+def _issuer(where: str, config: JwtIssuerConfig) -> Issuer:
     algorithms = frozenset[str](
         config.algorithms or (ASYMMETRIC_ALGORITHMS if config.jwks is not None else {"HS256"})
     )
     return Issuer(
         name=config.name,
-        keys=_key_ring(f"auth.jwt[{place}]", config, algorithms),
+        keys=_key_ring(where, config, algorithms),
         issuer=config.issuer,
         audiences=config.audiences,
         algorithms=algorithms,

@@ -12,6 +12,7 @@ from buildgrid_scheduler.config import Config
 from buildgrid_scheduler.core.errors import FailedPrecondition
 from buildgrid_scheduler.server.database_errors import fatal_reason, shown
 from buildgrid_scheduler.server.database_url import notify_source, read_source, url_source
+from buildgrid_scheduler.server.postgres_keeper import PostgresKeeper
 from buildgrid_scheduler.store.embedded import EmbeddedPostgres
 from buildgrid_scheduler.store.migrate import database_revision, head_revision, migrate, runs_on
 from buildgrid_scheduler.store.provider import SqlProvider
@@ -28,6 +29,7 @@ class Database:
         self._config = config
         self._waits = waits
         self._embedded: EmbeddedPostgres | None = None
+        self._keeper: PostgresKeeper | None = None
         self._provider: SqlProvider | None = None
         self.read_provider: SqlProvider | None = None
         """where lists are read, if that is elsewhere"""
@@ -51,6 +53,8 @@ class Database:
         if url is None:
             self._embedded = EmbeddedPostgres((self._config.data / "postgres").absolute())
             started = await asyncio.to_thread(self._embedded.start)
+            self._keeper = PostgresKeeper(self._embedded)
+            self._keeper.start()
             url = lambda: started  # noqa: E731 - the other way to be a source
         try:
             self._provider = SqlProvider(url, pool_size=config.pool_size)
@@ -99,11 +103,14 @@ class Database:
             with self.provider.session() as session:
                 session.execute(text("SELECT 1"))
         except DBAPIError as error:
-            return f"the database cannot be reached: {shown(error)}"
+            kept = self._keeper.problem if self._keeper is not None else None
+            return kept or f"the database cannot be reached: {shown(error)}"
         return None
 
     def stop(self) -> None:
         """Close connections; stop an embedded server if this process is the last that uses it."""
+        if self._keeper is not None:
+            self._keeper.stop()
         for provider in (self._provider, self.read_provider, self.notifier_provider):
             if provider is not None:
                 provider.close()

@@ -22,16 +22,20 @@ class StartError(Exception):
     """The replica cannot start; the message names the setting and the remedy."""
 
 
-def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    """Bind `listen`; returns the port. Raises StartError."""
+def bind(
+    server: grpc.aio.Server,
+    address: str,
+    credentials: grpc.ServerCredentials | None,
+    remedy: str = "choose another with --listen or listen",
+) -> int:
+    """Bind an address; returns the port. Raises StartError."""
     try:
         if credentials is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise StartError(
-            f"listen: {address} cannot be bound: it is in use, or not an address of this machine; "
-            "choose another with --listen or listen"
+            f"listen: {address} cannot be bound: it is in use, or not an address of this machine; {remedy}"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """The parts of a server: what it stores, what it schedules, and the services in front of them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import grpc
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
@@ -10,6 +11,7 @@ from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2_grpc
 from google.longrunning import operations_pb2_grpc
 from prometheus_client import CollectorRegistry
 
+from buildgrid_scheduler.auth.access import Access
 from buildgrid_scheduler.config import Config
 from buildgrid_scheduler.outgoing.metrics import OutboxCollector
 from buildgrid_scheduler.scheduler import Scheduler
@@ -89,16 +91,17 @@ class Replica:
             self.scheduler.engine.send_elsewhere()
 
     def stop(self) -> None:
-        """Finish what was begun. The services are called no more."""
-        if self._byte_streams is not None:
-            self._byte_streams.close()
-        if self.scheduler is not None:
-            self.scheduler.stop()
-        else:
-            if self.action_cache is not None:
-                self.action_cache.stop()
-            self.storage.stop()
-        self.executor.shutdown(cancel_futures=True)
+        """Finish what was begun. The services are called no more. Parts that fail do not keep the others."""
+        with ExitStack() as steps:  # the last one comes first
+            steps.callback(self.executor.shutdown, cancel_futures=True)
+            if self.scheduler is not None:
+                steps.callback(self.scheduler.stop)
+            else:
+                steps.callback(self.storage.stop)
+                if self.action_cache is not None:
+                    steps.callback(self.action_cache.stop)
+            if self._byte_streams is not None:
+                steps.callback(self._byte_streams.close)
 
     def stuck(self) -> str | None:
         """Why only a new process helps; None if it would not."""
@@ -129,9 +132,7 @@ class Replica:
         if self.scheduler is not None and offered.bots:
             names += self._add_bots(server, self.scheduler)
         if self.scheduler is not None and self._database is not None:
-            fleet = FleetService(self._database.provider, self._instances, self.executor)
-            fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
-            names.append("buildgrid.fleet.v1.Fleet")
+            names.append(self.add_fleet(server, self._authentication.access, self._database))
         if offered.cas:
             names += self._add_cas(server)
         if offered.action_cache and self.action_cache is not None:
@@ -146,6 +147,13 @@ class Replica:
         )
         re_grpc.add_CapabilitiesServicer_to_server(capabilities, server)
         return [*names, f"{_REAPI}Capabilities"]
+
+    def add_fleet(self, server: grpc.aio.Server, access: Access, database: Database) -> str:
+        """Add the Fleet service, for those whom `access` lets in; returns its name."""
+        instances = Instances(self._config.instances, access)
+        fleet = FleetService(database.provider, instances, self.executor)
+        fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
+        return "buildgrid.fleet.v1.Fleet"
 
     def _add_execution(self, server: grpc.aio.Server, scheduler: Scheduler) -> list[str]:
         self._execution = ExecutionService(

@@ -50,6 +50,7 @@ def build_scheduler(
         queue_timeout_options=_aged(settings.queue_timeout),
         pruning_options=_aged(settings.pruning),
         abandoned_operation_timeout=settings.abandoned_operation_timeout,
+        accept_new_jobs=settings.accept_new_jobs,
         **integration_options(config.assets, config.log_streams, config.metering),
     )
 
@@ -64,6 +65,7 @@ def reconfigure(scheduler: Scheduler, settings: SchedulerConfig) -> None:
             keepalive=settings.bot_session_keepalive_timeout,
             priority_percentage=settings.priority_assignment_percentage,
             max_queue_size=settings.max_queue_size,
+            accept_new_jobs=settings.accept_new_jobs,
         ),
     )
     scheduler.timers.reconfigure(

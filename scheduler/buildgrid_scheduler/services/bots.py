@@ -6,6 +6,7 @@ import uuid
 from datetime import timedelta
 from functools import lru_cache
 from typing import cast
+from urllib.parse import unquote
 
 from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
 from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2_grpc import BotsServicer
@@ -15,7 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.clock import to_timestamp
-from buildgrid_scheduler.core.errors import InvalidArgument, Unimplemented
+from buildgrid_scheduler.core.errors import InvalidArgument, Unimplemented, UnknownSession
 from buildgrid_scheduler.core.instance import qualified, split_qualified
 from buildgrid_scheduler.core.job_state import ACTION_TYPE
 from buildgrid_scheduler.core.lease_metadata import trailing_metadata
@@ -30,6 +31,7 @@ from buildgrid_scheduler.properties.matching import Matching
 from buildgrid_scheduler.properties.property_set import PropertySet
 from buildgrid_scheduler.services.errors import Context, rpc
 from buildgrid_scheduler.services.instances import Instances
+from buildgrid_scheduler.services.limits import MAX_BATCH_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +95,12 @@ class BotsService(BotsServicer):
             offer,
             session.version[:200],
             _capacity_class(session),
+            _address(context),
         )
         await self._engine.call(self._engine.sessions.open(opened))
         session.name = qualified(instance, name)
         log.info("bot session opened", extra={"bot": session.bot_id, "session": name, "instance": instance})
-        return await self._synchronize(instance, name, session, offer, context)
+        return await self._synchronize(instance, name, session, offer, context, just_opened=True)
 
     @rpc
     async def UpdateBotSession(
@@ -126,7 +129,14 @@ class BotsService(BotsServicer):
         return self._matching.offer(session)
 
     async def _synchronize(
-        self, instance: str, name: str, session: bots_pb2.BotSession, offer: Offer, context: Context
+        self,
+        instance: str,
+        name: str,
+        session: bots_pb2.BotSession,
+        offer: Offer,
+        context: Context,
+        *,
+        just_opened: bool = False,
     ) -> bots_pb2.BotSession:
         item = Synchronize(
             self._engine.ticket(),
@@ -137,7 +147,11 @@ class BotsService(BotsServicer):
             _reports(session, context),
             offer,
         )
-        result = await self._engine.synchronize(item, hold=self._hold(session, context))
+        try:
+            result = await self._engine.synchronize(item, hold=self._hold(session, context))
+        except UnknownSession:
+            await self._raise_if_taken_over(item, was_open=just_opened or item.woken)
+            raise
         if self._lease_streams is not None and result.leases:
             try:
                 await self._tell_streams(self._lease_streams, item, result, context)
@@ -146,6 +160,16 @@ class BotsService(BotsServicer):
                 raise
         _answer(session, result)
         return session
+
+    async def _raise_if_taken_over(self, item: Synchronize, *, was_open: bool) -> None:
+        """Whoever calls for a session that is not there, lives: the proof that two bots use one bot_id."""
+        sessions = self._engine.sessions
+        takeover = await self._engine.call(
+            sessions.find_takeover(item.instance, item.session_name, item.bot_id, item.reports.keys())
+        )
+        if takeover is not None:
+            sessions.warnings.note(takeover)
+            raise takeover.error(was_open=was_open)
 
     async def _tell_streams(
         self, lease_streams: LeaseStreams, item: Synchronize, result: Synchronized, context: Context
@@ -178,6 +202,11 @@ def _status(session: bots_pb2.BotSession) -> BotStatus:
         return BotStatus(session.status)
     except ValueError as error:
         raise InvalidArgument(f"bot_session.status {session.status} is not a BotStatus") from error
+
+
+def _address(context: Context) -> str:
+    """Where a call comes from: HOST:PORT. gRPC says SCHEME:ADDRESS, escaped as in a URL."""
+    return unquote(context.peer().partition(":")[2])
 
 
 def _has_config(session: bots_pb2.BotSession, key: str, value: str) -> bool:
@@ -237,13 +266,18 @@ def _reports(session: bots_pb2.BotSession, context: Context) -> dict[str, Report
 
 
 def _answer(session: bots_pb2.BotSession, result: Synchronized) -> None:
-    """Turn the bot's own message into the answer to it."""
+    """Turn the bot's own message into the answer to it.
+
+    A payload that the bot sent is sent back, as long as all fits into a message that bots take.
+    """
     reported = {lease.id: lease for lease in session.leases}
+    room = MAX_BATCH_BYTES - sum(len(tell.action) for tell in result.leases if tell.action is not None)
     answers = []
     for tell in result.leases:
         lease = bots_pb2.Lease(id=tell.job_name)
         known = reported.get(tell.job_name)
-        if known is not None:
+        if known is not None and tell.action is None and (size := known.payload.ByteSize()) <= room:
+            room -= size
             lease.payload.CopyFrom(known.payload)
         lease.state = tell.state  # type: ignore[assignment]
         if tell.action is not None:

@@ -25,6 +25,8 @@ ResponseT = TypeVar("ResponseT")
 ItemT = TypeVar("ItemT")
 
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
+ERROR_DOMAIN = "buildgrid-kubernetes"
+"""of the reasons in google.rpc.ErrorInfo"""
 # Clients drop a call whose headers exceed 8 KiB (the default of gRPC's C core and of Java). The message
 # travels twice, percent-encoded and in the details; these are in base64: 1 KiB as it is encoded, and 4 KiB
 # before that, leave room for other headers.
@@ -81,9 +83,11 @@ def streaming_rpc(
 def status_of(error: SchedulerError) -> status_pb2.Status:
     """The error as google.rpc.Status, for answers that carry one per item or inside an operation.
 
-    Its `details` hold a PreconditionFailure for `MissingBlobs` (all of its keys), and nothing otherwise.
+    Its `details` hold a PreconditionFailure for `MissingBlobs` (all of its keys), an ErrorInfo for an error
+    with a cause, and nothing otherwise.
     """
     status = status_pb2.Status(code=_number(error.code), message=str(error))
+    _add_cause(status, error)
     if isinstance(error, MissingBlobs):
         failure = error_details_pb2.PreconditionFailure()
         for key in error.keys:
@@ -99,6 +103,7 @@ def trailing_status(error: SchedulerError) -> status_pb2.Status:
     told the rest.
     """
     status = status_pb2.Status(code=_number(error.code), message=shortened(str(error)))
+    _add_cause(status, error)
     if not isinstance(error, MissingBlobs):
         return status
     failure = error_details_pb2.PreconditionFailure()
@@ -111,6 +116,13 @@ def trailing_status(error: SchedulerError) -> status_pb2.Status:
         failure.violations.append(violation)
     status.details.add().Pack(failure)
     return status
+
+
+def _add_cause(status: status_pb2.Status, error: SchedulerError) -> None:
+    if error.cause is not None:
+        info = error_details_pb2.ErrorInfo(reason=error.cause.reason, domain=ERROR_DOMAIN)
+        info.metadata.update(error.cause.metadata)
+        status.details.add().Pack(info)
 
 
 def shortened(message: str, most: int = MAX_MESSAGE_BYTES) -> str:

@@ -9,6 +9,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
     ExecuteResponse,
 )
 
+from buildgrid_scheduler.core.result_size import fit_into_a_message
 from buildgrid_scheduler.storage.abc import StorageABC
 from buildgrid_scheduler.storage.action_cache_abc import ActionCacheABC
 from buildgrid_scheduler.storage.completeness import missing_outputs
@@ -31,7 +32,7 @@ def cached_response(
 
 
 def response_of(result: ActionResult | None, storage: StorageABC) -> bytes | None:
-    """The response for a result, None if there is none or any of its outputs is missing."""
-    if result is None or missing_outputs(storage, result):
+    """The response for a result; None if there is none, it is too large, or any of its outputs is missing."""
+    if result is None or not fit_into_a_message(result) or missing_outputs(storage, result):
         return None
     return ExecuteResponse(result=result, cached_result=True).SerializeToString()

@@ -62,6 +62,8 @@ class HotConnection:
         self._name = name
         self._connection: psycopg.Connection[Row] | None = None
         self._backoff = FIRST_BACKOFF
+        self.connecting = False
+        """whether the database is being reached for just now; any thread may look"""
         self.observe: Callable[[str, float], None] | None = None
         """told how many seconds the rows of a statement were waited for, by its name in `statements`
 
@@ -76,19 +78,30 @@ class HotConnection:
 
     def _connected(self) -> psycopg.Connection[Row]:
         if self._connection is None or self._connection.closed:
-            connection = self._provider.connect(
-                autocommit=True,
-                prepare_threshold=0,
-                application_name=f"buildgrid-scheduler-{self._name}",
-                target_session_attrs="read-write",
-            )
-            for setting in HOT_SETTINGS:
-                connection.execute(setting)
-            self._connection = connection
+            self.connecting = True
+            try:
+                self._connection = self._connect()
+            finally:
+                self.connecting = False
             if self._backoff > FIRST_BACKOFF:
                 log.info("the database is back (%s)", self._name)
             self._backoff = FIRST_BACKOFF
         return self._connection
+
+    def _connect(self) -> psycopg.Connection[Row]:
+        connection = self._provider.connect(
+            autocommit=True,
+            prepare_threshold=0,
+            application_name=f"buildgrid-scheduler-{self._name}",
+            target_session_attrs="read-write",
+        )
+        try:
+            for setting in HOT_SETTINGS:
+                connection.execute(setting)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -188,6 +188,9 @@ class BotEntry(Base):
     latest_call: Mapped[str] = mapped_column(Text, server_default=text("''"))
     """which of the session's calls was answered last: an older one that is still held has no say"""
 
+    opened_from: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """the network address of whoever opened the session, as the server saw it; empty if not known"""
+
     __table_args__ = (Index("uq_bots_bot_id", "instance_name", "bot_id", unique=True), _CHURN)
 
 

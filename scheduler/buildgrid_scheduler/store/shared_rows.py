@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from buildgrid_scheduler.core.errors import Unavailable
+from buildgrid_scheduler.core.errors import InvalidArgument, Unavailable
 from buildgrid_scheduler.core.request_metadata import METADATA_COLUMNS, metadata_row
 from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.schema import ClientIdentityEntry, OperationEntry, RequestMetadataEntry
@@ -16,6 +16,8 @@ from buildgrid_scheduler.store.schema import ClientIdentityEntry, OperationEntry
 IdentityKey = tuple[str, str, str, str]
 """(instance, workflow, actor, subject)"""
 _MAX_KNOWN = 100_000
+MAX_IDENTITY_BYTES = 2600
+"""Of all parts together: an entry of a PostgreSQL index has 2,704 bytes at most."""
 
 
 def identity_key(entry: ClientIdentityEntry) -> IdentityKey:
@@ -75,9 +77,17 @@ class ClientIdentities:
         return self._known.get(key)
 
     def id_of(self, key: IdentityKey) -> int:
-        """The id; a transaction for one that is new here. Raises Unavailable while the database is away."""
+        """The id; a transaction for one that is new here.
+
+        Raises Unavailable while the database is away, and InvalidArgument for what it could never hold.
+        """
         if (known := self._known.get(key)) is not None:
             return known
+        if any("\0" in part for part in key) or sum(len(part.encode()) for part in key) > MAX_IDENTITY_BYTES:
+            raise InvalidArgument(
+                f"client identity: instance, workflow, actor and subject hold a NUL, or more than "
+                f"{MAX_IDENTITY_BYTES} bytes together; use shorter ones"
+            )
         instance, workflow, actor, subject = key
         entry = ClientIdentityEntry(instance=instance, workflow=workflow, actor=actor, subject=subject)
         try:

@@ -192,7 +192,8 @@ FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::ti
 WHERE j.name = d.name AND j.worker_name IS NULL
 """
 
-# Before DELETE_LEASES: what waits keeps its priority and queued time.
+# Before DELETE_LEASES: what waits keeps its priority and queued time. The counts are added to: an earlier
+# loss may be acquitted meanwhile (engine.takeovers).
 REQUEUE = """
 WITH back AS (
   SELECT l.job_name, l.instance_name, t.hash, l.property_label, l.priority, l.queued_at, t.tries, t.infra,
@@ -201,7 +202,7 @@ WITH back AS (
     AS t(job, tries, infra, hash, attempt, avoid, until)
   JOIN leases l ON l.job_name = t.job
 ), counted AS (
-  UPDATE jobs j SET n_tries = b.tries, n_infra_tries = b.infra,
+  UPDATE jobs j SET n_tries = j.n_tries + b.tries, n_infra_tries = j.n_infra_tries + b.infra,
     attempts = CASE WHEN b.attempt IS NULL THEN j.attempts
                     ELSE coalesce(j.attempts, '[]'::jsonb) || b.attempt END
   FROM back b WHERE j.name = b.job_name

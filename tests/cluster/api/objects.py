@@ -93,7 +93,12 @@ FULL = scheduler(
     },
     assignment={"priorityPercentage": 90, "avoidClassFor": "0s", "period": "500ms"},
     bots={"keepaliveTimeout": "1.5m"},
-    tls={"secretName": "server-tls", "clientCaSecretRef": {"name": "client-ca"}},
+    tls={
+        "secretName": "server-tls",
+        "clientCaSecretRef": {"name": "client-ca"},
+        "caConfigMapRef": {"name": "internal-ca", "key": "root.pem"},
+        "serverName": "build.example.org",
+    },
     auth={
         "kubernetes": {"audience": "builds"},
         "jwt": [

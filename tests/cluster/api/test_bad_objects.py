@@ -118,7 +118,7 @@ def test_short_names_category_and_columns(apply: Kubectl, kubectl: Kubectl, name
     assert "propertyset.buildgrid.build/shown" in in_category
     wide = kubectl("get", "bgs", "shown", "-n", namespace, "-o", "wide", check=True).stdout
     assert wide.splitlines()[0].split() == [
-        "NAME", "READY", "CONFIG", "REPLICAS", "SERVING", "QUEUED", "EXECUTING", "OLDEST", "ENDPOINT",
+        "NAME", "READY", "CONFIG", "REPLICAS", "SERVING", "QUEUED", "EXECUTING", "OLDEST", "BOTS", "ENDPOINT",
         "IMAGE", "MESSAGE", "AGE",
     ]  # fmt: skip
     table = kubectl("get", "bgps", "shown", "-n", namespace, check=True).stdout

@@ -34,6 +34,8 @@ APPLIED = (
 )  # fmt: skip
 OURS = "buildgrid.build"
 LEASE = f"{RELEASE}-buildgrid-operator"
+OPERATOR = f"{RELEASE}-buildgrid-operator"
+"""its ServiceAccount"""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def test_the_operator_may_do_what_it_does(kubectl: Kubectl, namespaces: tuple[st
     calls = [
         *needed(home),
         *[Call(verb, "coordination.k8s.io", "leases", home, LEASE) for verb in ("get", "update", "create")],
+        Call("create", "", "serviceaccounts/token", home, OPERATOR),
         *([*needed(elsewhere), *needed(None)] if scope == "Cluster" else []),
     ]
     refused = set(calls) - set(_allowed(kubectl, _account(home, "operator"), calls))
@@ -175,6 +178,8 @@ def test_the_operator_may_do_nothing_else(kubectl: Kubectl, namespaces: tuple[st
         *ANYWHERE,
         Call("update", "coordination.k8s.io", "leases", home, "another"),
         Call("update", "coordination.k8s.io", "leases", elsewhere, LEASE),
+        Call("create", "", "serviceaccounts/token", home, "another"),
+        Call("create", "", "serviceaccounts/token", elsewhere, OPERATOR),
         *([*needed(elsewhere), *needed(None)] if scope == "Namespaced" else []),
     ]
     assert _allowed(kubectl, _account(home, "operator"), calls) == []
@@ -211,11 +216,11 @@ def test_the_job_before_an_uninstallation_may_stop_the_operator_and_free_schedul
         *[
             Call(verb, OURS, "schedulers", place)
             for place in places
-            for verb in ("get", "list", "watch", "patch")
+            for verb in ("get", "list", "watch", "patch", "delete")
         ],
         Call("get", "apps", "deployments", home, LEASE),
         *[Call(verb, "apps", "deployments/scale", home, LEASE) for verb in ("get", "patch")],
-        Call("get", "coordination.k8s.io", "leases", home, LEASE),
+        *[Call(verb, "coordination.k8s.io", "leases", home, LEASE) for verb in ("get", "delete")],
     ]
     others = [
         Call("patch", "apps", "deployments/scale", home, "another"),

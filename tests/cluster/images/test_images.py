@@ -1,14 +1,10 @@
 """The images as pods under restricted Pod Security: an action from outside runs, everything ends in order."""
 
 import json
-import os
 import re
 import secrets
-import shutil
-import string
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,33 +15,16 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.conftest import ROOT, Kubectl
+from tests.cluster.conftest import Kubectl
+from tests.cluster.images.built import manifest, need, need_toolchain
 
 pytestmark = pytest.mark.timeout(600)
 
-HERE = Path(__file__).parent
 EXECUTE = str(Path(sys.executable).with_name("buildgrid-scheduler"))
-IMAGES = os.environ.get("REGISTRY", "ghcr.io/buildgrid-kubernetes")
-TOOLCHAIN = os.environ.get("TOOLCHAIN_IMAGE", "localhost/toolchain:test")
 USER = 65532
 # The grace period of a pod that names none. What takes longer to end is killed.
 GRACE = timedelta(seconds=30)
-
-
-def _version() -> str:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return os.environ.get("VERSION", str(project["project"]["version"]))
-
-
-def _is_built(image: str) -> bool:
-    """Whether one of the builders knows the image on this machine."""
-    for inspect in (["docker", "image", "inspect", image], ["buildah", "inspect", "--type", "image", image]):
-        if (
-            shutil.which(inspect[0])
-            and not subprocess.run(inspect, capture_output=True, check=False).returncode
-        ):
-            return True
-    return False
+ENDPOINT = "grpc://scheduler:50051"
 
 
 @dataclass(frozen=True)
@@ -61,9 +40,8 @@ class Farm:
 
     def apply(self, file: str) -> None:
         """Create what is in a file beside this one."""
-        text = string.Template((HERE / file).read_text())
-        values = {"IMAGES": IMAGES, "VERSION": _version(), "TOOLCHAIN": TOOLCHAIN}
-        self.run("apply", "-f", "-", stdin=text.substitute(values))
+        text = manifest(file, ENDPOINT=ENDPOINT, CAS_ENDPOINT=ENDPOINT)
+        self.run("apply", "-f", "-", stdin=text)
 
     def wait_until_ready(self, *pods: str) -> None:
         """Returns once the pods are Ready; tells why one is not."""
@@ -141,12 +119,7 @@ class Farm:
 @pytest.fixture(scope="module")
 def farm(kubectl: Kubectl, namespace: str) -> Farm:
     """PostgreSQL, a scheduler and a bot, ready, in a namespace that admits only restricted pods."""
-    for name in ("scheduler", "bot", "postgres"):
-        if "REGISTRY" not in os.environ and not _is_built(f"{IMAGES}/{name}:{_version()}"):
-            pytest.skip(
-                f"no image {IMAGES}/{name}:{_version()}: run `make images` and load them into the cluster "
-                "(`kind load docker-image`), or set REGISTRY and VERSION for images that it can pull"
-            )
+    need("scheduler", "bot", "postgres")
     kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted", check=True)
     farm = Farm(kubectl, namespace)
     farm.run("create", "secret", "generic", "database", f"--from-literal=password={secrets.token_hex(16)}")
@@ -176,11 +149,7 @@ def test_an_action_from_outside_runs_in_the_bot(farm: Farm, tmp_path: Path) -> N
 def test_an_image_with_a_compiler_and_no_python_is_the_environment_of_actions(
     farm: Farm, tmp_path: Path
 ) -> None:
-    if "TOOLCHAIN_IMAGE" not in os.environ and not _is_built(TOOLCHAIN):
-        pytest.skip(
-            f"no image {TOOLCHAIN}: build it from toolchain.Dockerfile and load it into the cluster, or set "
-            "TOOLCHAIN_IMAGE for an image with gcc and no Python that it can pull"
-        )
+    need_toolchain()
     farm.apply("toolchain.yaml")
     farm.wait_until_ready("toolchain")
     (tmp_path / "main.c").write_text('#include <stdio.h>\nint main(void) { puts("compiled"); }\n')
@@ -226,13 +195,11 @@ def test_a_database_shuts_down_in_order_and_keeps_its_data(farm: Farm) -> None:
 def test_a_database_without_its_password_says_what_is_missing(farm: Farm) -> None:
     pod = next(
         item
-        for item in yaml.safe_load((HERE / "farm.yaml").read_text())["items"]
+        for item in yaml.safe_load(manifest("farm.yaml"))["items"]
         if item["kind"] == "Pod" and item["metadata"]["name"] == "postgres"
     )
     pod["metadata"] = {"name": "postgres-without-password"}
-    container = pod["spec"]["containers"][0]
-    container["image"] = f"{IMAGES}/postgres:{_version()}"
-    container["env"] = []
+    pod["spec"]["containers"][0]["env"] = []
     pod["spec"]["restartPolicy"] = "Never"
     farm.run("apply", "-f", "-", stdin=yaml.safe_dump(pod))
     ended = farm.wait_for_end("postgres-without-password")

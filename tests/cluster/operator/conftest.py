@@ -38,14 +38,15 @@ def fleet(client: Client, namespace: str) -> Iterator[PlayedFleet]:
 def start_operator(
     crds: None, namespace: str, fleet: PlayedFleet, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Start]:
-    """Start an operator for the namespace."""
+    """Start an operator for the namespace, or for all."""
     folder = tmp_path_factory.mktemp("operators")
     started: list[Operator] = []
 
-    def start(*flags: str, identity: str = "") -> Operator:
+    def start(*flags: str, identity: str = "", everywhere: bool = False) -> Operator:
         log = folder / f"{len(started)}.log"
         endpoint = f"--scheduler-endpoint={fleet.endpoint}"
-        started.append(Operator(namespace, log, endpoint, *flags, identity=identity))
+        operator = Operator(namespace, log, endpoint, *flags, identity=identity, everywhere=everywhere)
+        started.append(operator)
         return started[-1]
 
     yield start

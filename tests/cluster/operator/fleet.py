@@ -1,8 +1,9 @@
-"""The Fleet service of all Schedulers of a namespace, played: their pods need to run nothing."""
+"""The Fleet service of all Schedulers of a namespace, or of all, played: their pods need to run nothing."""
 
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 from buildgrid_operator.cluster.client import Client
@@ -11,6 +12,7 @@ from buildgrid_operator.desired.config import FILE_NAME
 from buildgrid_operator.desired.names import SCHEDULER_LABEL
 from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import FleetState, GetStateRequest, Requirement
 from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
+from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotStatus
 from buildgrid_scheduler.core.requirements import requirement_hash
 
 Properties = dict[str, list[str]]
@@ -19,7 +21,8 @@ Properties = dict[str, list[str]]
 class PlayedFleet(FleetServicer):
     """Replicas take up whatever is in their ConfigMap, at once, unless they are frozen or refuse it."""
 
-    def __init__(self, client: Client, namespace: str) -> None:
+    def __init__(self, client: Client, namespace: str | None) -> None:
+        """None: of all namespaces."""
         self._client = client
         self._namespace = namespace
         self._hashes: dict[str, str] = {}
@@ -28,6 +31,8 @@ class PlayedFleet(FleetServicer):
         """keep the configuration that they have"""
         self.refuses = ""
         """why they do not take a newer one"""
+        self.bots: dict[BotStatus.ValueType, int] = {}
+        """how many have a session"""
         self.calls = 0
         self._server = grpc.server(ThreadPoolExecutor(4))
         add_FleetServicer_to_server(self, self._server)
@@ -62,10 +67,12 @@ class PlayedFleet(FleetServicer):
         self.calls += 1
         state = FleetState(requirements=self._waiting)
         state.time.GetCurrentTime()
+        for status, count in self.bots.items():
+            state.bots.add(status=status, count=count)
         selector = "app.kubernetes.io/component=scheduler"
         for pod in self._client.list(POD, self._namespace, labels=selector).items:
             name = pod["metadata"]["name"]
-            written = self._written(pod["metadata"]["labels"][SCHEDULER_LABEL])
+            written = self._written(pod["metadata"])
             if name not in self._hashes or not (self.frozen or self.refuses):
                 self._hashes[name] = written
             replica = state.replicas.add(id=f"id-{name}", host=name, version="0.1.0")
@@ -74,7 +81,8 @@ class PlayedFleet(FleetServicer):
                 replica.refused_config_hash, replica.refused_config_error = written, self.refuses
         return state
 
-    def _written(self, scheduler: str) -> str:
-        found = self._client.find(CONFIG_MAP, self._namespace, f"{scheduler}-config")
+    def _written(self, pod: dict[str, Any]) -> str:
+        config = f"{pod['labels'][SCHEDULER_LABEL]}-config"
+        found = self._client.find(CONFIG_MAP, pod["namespace"], config)
         text = "" if found is None else found["data"].get(FILE_NAME, json.dumps(found["data"]))
         return hashlib.sha256(text.encode()).hexdigest()

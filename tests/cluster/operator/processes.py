@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -20,15 +21,19 @@ COMMAND = str(ROOT / ".venv/bin/buildgrid-operator")
 WAIT = 60.0
 """seconds that anything may take on a busy machine"""
 _PORT = re.compile(r"served on port (\d+)")
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 class Operator:
-    """One that looks after a namespace."""
+    """One that looks after a namespace; with `everywhere`, after all, and its Lease is in this one."""
 
-    def __init__(self, namespace: str, log: Path, *flags: str, identity: str = "") -> None:
+    def __init__(
+        self, namespace: str, log: Path, *flags: str, identity: str = "", everywhere: bool = False
+    ) -> None:
         self._log = log
         arguments = [
-            *(COMMAND, "run", f"--namespace={namespace}", f"--leader-election-namespace={namespace}"),
+            *(COMMAND, "run", "--all-namespaces" if everywhere else f"--namespace={namespace}"),
+            f"--leader-election-namespace={namespace}",
             *("--monitoring-listen=127.0.0.1:0", "--log-format=text"),
             *("--scheduler-image=example.org/buildgrid/scheduler:1", *flags),
         ]
@@ -55,19 +60,43 @@ class Operator:
         """Calls of the API server so far that may write, but for the Lease."""
         return self.metric(r'^buildgrid_operator_api_calls_total\{.*kind="(?!Lease).*verb="(?!get|list)')
 
+    def calls(self) -> Counter[tuple[str, str]]:
+        """Calls of the API server so far, by verb and kind."""
+        found: Counter[tuple[str, str]] = Counter()
+        for line in self._metrics().splitlines():
+            if line.startswith("buildgrid_operator_api_calls_total{"):
+                labels = dict(_LABEL.findall(line))
+                found[labels["verb"], labels["kind"]] += int(float(line.rpartition(" ")[2]))
+        return found
+
     def passes(self) -> float:
         """How often it looked at a Scheduler."""
         return self.metric(r'^buildgrid_operator_reconcile_total\{kind="Scheduler"')
+
+    def passes_again(self, passes: int, timeout: float = WAIT) -> None:
+        """Wait for so many more passes."""
+        begun = self.passes()
+        eventually(lambda: self.passes() >= begun + passes, f"{passes} more passes", timeout)
 
     def comes_to_rest(self, passes: int = 8, timeout: float = 110) -> None:
         """Wait until so many passes in a row wrote nothing."""
 
         def look() -> bool:
-            writes, begun = self.writes(), self.passes()
-            eventually(lambda: self.passes() >= begun + passes, f"{passes} more passes", timeout)
+            writes = self.writes()
+            self.passes_again(passes, timeout)
             return self.writes() == writes
 
         eventually(look, "passes that write nothing", timeout)
+
+    def memory(self) -> int:
+        """Bytes of RAM that it has now."""
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGESIZE")
+
+    def cpu(self) -> float:
+        """Seconds that it has computed so far."""
+        figures = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(figures[11]) + int(figures[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         """As a node that loses power."""
@@ -78,6 +107,12 @@ class Operator:
         """As a pod that is deleted; returns its exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=WAIT)
+
+    def goes_on(self) -> bool:
+        """Whether it is still the same process, or has ended because it might lead no longer."""
+        code = self._process.poll()
+        assert code in (None, 1), self.log
+        return code is None
 
     def ended(self) -> int:
         """Wait until it has ended by itself; returns its exit code."""

@@ -5,6 +5,7 @@ import json
 import pytest
 from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.kinds import POD
+from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotStatus
 
 from tests.cluster.conftest import Kubectl
 from tests.cluster.operator.conftest import Apply, Json
@@ -48,6 +49,25 @@ def test_the_minimal_example_gives_all_objects_and_becomes_ready(
     assert status["readyReplicas"] == status["configuredReplicas"] == 1
     assert status["endpoints"]["scheduler"] == f"grpc://main-scheduler.{namespace}.svc.cluster.local:50051"
     assert status["image"] == "example.org/buildgrid/scheduler:1"
+
+
+def test_figures_of_jobs_and_bots_are_told(
+    client: Client, kubectl: Kubectl, namespace: str, apply: Apply, fleet: PlayedFleet
+) -> None:
+    farm = apply("farm")
+    becomes(client, farm, "ConfigApplied", "True")
+    fleet.waiting((2, {}), executing=3)
+    fleet.bots = {BotStatus.OK: 4, BotStatus.UNHEALTHY: 1}
+
+    def columns() -> list[str]:
+        path = "jsonpath={.status.queuedJobs} {.status.executingJobs} {.status.connectedBots}"
+        answer = kubectl("-n", namespace, "get", "schedulers.buildgrid.build", "farm", "-o", path, check=True)
+        return answer.stdout.split()
+
+    eventually(lambda: columns() == ["2", "3", "5"], "it is told")
+    fleet.waiting()
+    fleet.bots = {}
+    eventually(lambda: columns() == ["0", "0", "0"], "it is told")
 
 
 def test_nothing_of_kopf_is_on_the_users_object(client: Client, namespace: str, apply: Apply) -> None:

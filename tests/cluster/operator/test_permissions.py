@@ -2,43 +2,32 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from buildgrid_operator.cluster.client import Client
 
 from tests.cluster.conftest import Kubectl
+from tests.cluster.operator.accounts import FLAGS, grant, kubeconfig_of, rules_of
 from tests.cluster.operator.conftest import Apply, Json, Start
 from tests.cluster.operator.processes import becomes
-from tests.unit.charts.rendering import needs_helm, objects, template
+from tests.unit.charts.rendering import needs_helm
 
 pytestmark = [needs_helm, pytest.mark.timeout(300)]
-RELEASE = "rel"
-ACCOUNT = f"{RELEASE}-buildgrid-operator"
 
 
 @pytest.fixture(scope="module")
 def rules(namespace: str) -> list[Json]:
     """The chart's objects that say what the operator may do in a namespace."""
-    rendered = template({"operator": {"scope": "Namespaced"}}, release=RELEASE, namespace=namespace)
-    assert rendered.returncode == 0, rendered.stderr
-    kinds = ("ServiceAccount", "Role", "RoleBinding")
-    return [
-        obj for obj in objects(rendered.stdout) if obj["kind"] in kinds and ACCOUNT in obj["metadata"]["name"]
-    ]
+    return rules_of(namespace, {"scope": "Namespaced"})
 
 
 @pytest.fixture(scope="module")
-def kubeconfig(kubectl: Kubectl, namespace: str, rules: list[Json], tmp_path_factory: Any) -> Path:
+def kubeconfig(
+    kubectl: Kubectl, namespace: str, rules: list[Json], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """How the ServiceAccount reaches the cluster."""
-    kubectl("-n", namespace, "apply", "-f", "-", stdin=yaml.safe_dump_all(rules), check=True)
-    token = kubectl("-n", namespace, "create", "token", ACCOUNT, check=True).stdout.strip()
-    config: Json = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json", check=True).stdout)
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    file: Path = tmp_path_factory.mktemp("kubeconfig") / "config"
-    file.write_text(yaml.safe_dump(config))
-    return file
+    grant(kubectl, rules)
+    return kubeconfig_of(kubectl, namespace, tmp_path_factory.mktemp("kubeconfig") / "config")
 
 
 def _without(rules: list[Json], resource: str) -> list[Json]:
@@ -55,8 +44,7 @@ def _without(rules: list[Json], resource: str) -> list[Json]:
 def test_the_charts_rules_are_enough(
     client: Client, kubectl: Kubectl, namespace: str, apply: Apply, start_operator: Start, kubeconfig: Path
 ) -> None:
-    flags = (f"--kubeconfig={kubeconfig}", f"--leader-election-name={ACCOUNT}")
-    operator = start_operator(*flags, identity="pod-0").leads()
+    operator = start_operator(*FLAGS, f"--kubeconfig={kubeconfig}", identity="pod-0").leads()
     apply("usual", kind="PropertySet", dynamic={"matchKeys": ["OSFamily"]})
     spec: Json = {
         "replicas": 2,
@@ -91,14 +79,13 @@ def test_a_permission_that_lacks_is_named_and_its_grant_heals(
     resource: str,
 ) -> None:
     fewer = _without(rules, resource)
-    kubectl("-n", namespace, "apply", "-f", "-", stdin=yaml.safe_dump_all(fewer), check=True)
-    flags = (f"--kubeconfig={kubeconfig}", f"--leader-election-name={ACCOUNT}")
-    operator = start_operator(*flags, identity="pod-0").leads()
+    grant(kubectl, fewer)
+    operator = start_operator(*FLAGS, f"--kubeconfig={kubeconfig}", identity="pod-0").leads()
     ref = apply(f"lacks-{resource}")
     found = becomes(client, ref, "Ready", "False", "PermissionMissing")
     assert resource in found["message"]
     assert "grant its service account the verb" in found["message"]
-    kubectl("-n", namespace, "apply", "-f", "-", stdin=yaml.safe_dump_all(rules), check=True)
+    grant(kubectl, rules)
     becomes(client, ref, "Ready", "True")
     # It watches what it may watch now.
     becomes(client, ref, "Degraded", "False")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from buildgrid_bot.pacing import LostSessions
 from buildgrid_bot.sandbox import Sandbox
 from buildgrid_bot.trouble import SessionRefused
 from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
@@ -87,6 +88,23 @@ async def test_a_lost_session_stops_its_actions_and_a_new_one_opens(
     assert result_of(await farm.finished(following)).stdout_raw == b"fresh\n"
     assert lost.done is None
     assert len(list((bot.cache_dir / "work").iterdir())) == 0
+
+
+async def test_stopped_actions_do_not_cut_the_rest_short_and_sigterm_does(
+    farm: FakeFarm, start_bot: StartBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LostSessions, "rest", lambda self, lasted: 3600.0)
+    bot = await start_bot(slots=2)
+    for _ in range(2):
+        await farm.active(await farm.submit(farm.shell("while :; do sleep 1; done")))
+
+    await farm.close_session()
+    with pytest.raises(TimeoutError):
+        await farm.until(lambda: farm.bots.sessions == 2, seconds=1.5)
+    bot.session.terminate()
+
+    await asyncio.wait_for(bot.task, 20)
+    assert farm.bots.sessions == 1
 
 
 async def test_a_failing_update_is_repeated_with_everything_in_it(

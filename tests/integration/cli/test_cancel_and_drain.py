@@ -3,6 +3,8 @@
 import asyncio
 import json
 
+import pytest
+
 from tests.farm.bots import HELD, active, completed
 from tests.farm.clients import response_of
 from tests.integration.cli.conftest import Cli, Farm
@@ -42,8 +44,12 @@ async def test_another_instance_s_operation_is_not_known(farm: Farm, cli: Cli) -
 async def test_a_drained_bot_gets_nothing_until_that_is_undone(farm: Farm, cli: Cli) -> None:
     client, bot = farm.client, farm.bot("bot-1")
     await bot.open()
-    code, out, _ = await asyncio.to_thread(cli, "drain", "bot-1", "not-here-yet")
+    code, out, err = await asyncio.to_thread(cli, "drain", "bot-1", "not-here-yet")
     assert (code, out) == (0, "bot-1: drained\nnot-here-yet: drained\n")
+    assert err.startswith(
+        "buildgrid-scheduler drain: no bot 'not-here-yet' is connected to the instance 'team/"
+    )
+    assert "bot-1" not in err
     await client.queue(await client.add_action("a"))
     assert await bot.update() == []
     code, out, _ = await asyncio.to_thread(cli, "bots")
@@ -80,3 +86,15 @@ async def test_steering_needs_names(farm: Farm, cli: Cli) -> None:
     for flag in ("--undo", "--if-idle", "--when-idle"):
         code, _, err = await asyncio.to_thread(cli, "drain", flag)
         assert (code, "name the bots" in err) == (2, True)
+
+
+async def test_waiting_is_for_a_time_that_there_is(
+    farm: Farm, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seconds in ("-1", "nan", "inf", "soon"):
+        with pytest.raises(SystemExit) as caught:
+            await asyncio.to_thread(cli, "drain", "bot", f"--wait={seconds}")
+        assert caught.value.code == 2
+        assert "is not a number of seconds, 0 or more" in capsys.readouterr().err
+    code, _, _ = await asyncio.to_thread(cli, "drain", "bot", "--wait", "0")
+    assert code == 0

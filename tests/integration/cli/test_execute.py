@@ -49,7 +49,9 @@ async def test_an_output_that_is_missing_fails_a_command_that_succeeded(farm: Fa
     await bot.update(completed(leases[0], ActionResult(stdout_raw=b"hi")))
     code, out, err = await running
     assert code == 1
-    assert (json.loads(out)["missing_outputs"], json.loads(out)["exit_code"]) == (["made"], 0)
+    told = json.loads(out)
+    assert (told["exit_code"], told["command_exit_code"], told["missing_outputs"]) == (1, 0, ["made"])
+    assert told["error"] == {"message": "--output made: the command did not make it", "status": None}
     assert "--output made: the command did not make it" in err
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import grpc
 
@@ -53,13 +54,40 @@ async def test_jobs_are_those_of_one_instance_and_as_many_as_asked_for(farm: Far
     code, out, err = await asyncio.to_thread(cli, "jobs", "--limit", "2")
     assert (code, len(out.splitlines())) == (0, 3)
     assert "there are more than 2" in err
-    code, out, _ = await asyncio.to_thread(cli, "jobs", instance="team/none")
+
+
+async def test_an_instance_that_nobody_knows_is_told_with_those_that_there_are(
+    farm: Farm, cli: Cli, tmp_path: Path
+) -> None:
+    await farm.client.queue(await farm.client.add_action("a"))
+    for command in ("jobs", "bots"):
+        code, out, err = await asyncio.to_thread(cli, command, "--json", instance="team/typo")
+        assert (code, out) == (2, "")
+        assert "has no jobs and no bots of an instance 'team/typo'" in err
+        assert repr(farm.instance) in err
+    # The servers' configuration knows better, also of an instance that was never used.
+    file = tmp_path / "server.yaml"
+    file.write_text("instances: [team/new, team/other]")
+    for command in ("jobs", "bots", "drain"):
+        code, _, _ = await asyncio.to_thread(cli, command, "--config", str(file), instance="team/new")
+        assert code == 0
+        code, _, err = await asyncio.to_thread(cli, command, "--config", str(file), instance="team/typo")
+        assert code == 2
+        assert "'team/typo' is not served by the servers of" in err
+        assert "they serve 'team/new', 'team/other'" in err
+
+
+async def test_an_instance_that_is_known_and_has_nothing_to_do_is_an_empty_table(
+    farm: Farm, cli: Cli
+) -> None:
+    await farm.bot("bot").open()
+    code, out, _ = await asyncio.to_thread(cli, "jobs")
     assert (code, out.splitlines()[1:]) == (0, [])
 
 
 async def test_a_bad_filter_is_refused_with_its_reason(farm: Farm, cli: Cli) -> None:
     code, _, err = await asyncio.to_thread(cli, "jobs", "--filter", "stag=QUEUED")
-    assert code == 1
+    assert code == 2
     assert err.startswith("buildgrid-scheduler jobs: filter: ")
     assert "stage" in err
 
@@ -79,7 +107,8 @@ async def test_show_tells_what_happened_to_a_job(farm: Farm, cli: Cli) -> None:
     for words in (
         f"job {lease.id}",
         "COMPLETED OK",
-        "command  true",
+        "command   true",
+        "attempts  2\n",
         "retried (try 2): ",
         "no disk",
         "bot-1",
@@ -91,6 +120,19 @@ async def test_show_tells_what_happened_to_a_job(farm: Farm, cli: Cli) -> None:
     assert told["job"] == lease.id
     assert len(told["operations"]) == 2
     assert [event["kind"] for event in told["events"]][-1] == "completed"
+
+
+async def test_a_job_that_no_bot_was_given_has_no_attempts(farm: Farm, cli: Cli, tmp_path: Path) -> None:
+    execution = await farm.client.queue(await farm.client.add_action("a"))
+    code, out, _ = await asyncio.to_thread(cli, "jobs", "show", execution.name)
+    assert code == 0
+    assert "attempts  none yet\n" in out
+    bot = farm.bot("bot")
+    await bot.update(active(await bot.take_lease()))
+    file = tmp_path / "server.yaml"
+    file.write_text(f"instances: [{farm.instance}]\nscheduler: {{max_job_attempts: 7}}")
+    _, out, _ = await asyncio.to_thread(cli, "jobs", "show", execution.name, "--config", str(file))
+    assert "attempts  1 of 7\n" in out
 
 
 async def test_show_needs_a_name_that_is_known(farm: Farm, cli: Cli) -> None:

@@ -67,24 +67,3 @@ def test_check_config_tells_all_problems(tmp_path: Path, capsys: pytest.CaptureF
         (1, "lissten", "listen"),
         (3, "scheduler.max_job_attempts", None),
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("database: {url_file: absent}", "database.url_file: absent cannot be read"),
-        ("tls: {certificate_file: absent, key_file: absent}", "tls: "),
-        (
-            "auth: {jwt: [{audiences: [a], jwks: {file: absent}}], "
-            "policy: [{identities: [{subject: a}], rights: [execute]}]}",
-            "absent",
-        ),
-    ],
-)
-def test_check_config_looks_for_the_files_that_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
-) -> None:
-    file = tmp_path / "server.yaml"
-    file.write_text(text)
-    assert main(["check-config", str(file)]) == 2
-    assert words in capsys.readouterr().err

@@ -50,7 +50,7 @@ def test_the_instance_is_the_only_one_of_the_configuration(
     assert main(["jobs", "--config", str(one), "--json"]) == 0
     capsys.readouterr()
     assert main(["jobs", "--config", str(two)]) == 2
-    assert "name an instance with --instance: team/0, team/1" in capsys.readouterr().err
+    assert "name an instance with --instance: 'team/0', 'team/1'" in capsys.readouterr().err
 
 
 def test_an_embedded_database_is_joined_without_becoming_its_owner(

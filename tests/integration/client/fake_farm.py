@@ -187,14 +187,14 @@ class FixedCapabilities(CapabilitiesServicer):
         return reapi.ServerCapabilities(execution_capabilities=reapi.ExecutionCapabilities(exec_enabled=True))
 
 
-async def serve(farm: FakeFarm) -> tuple[grpc.aio.Server, int]:
-    """A started server on a free port of the loopback interface."""
+async def serve(farm: FakeFarm, port: int = 0) -> tuple[grpc.aio.Server, int]:
+    """A started server on this port, or a free one, of the loopback interface."""
     server = grpc.aio.server()
     add_ExecutionServicer_to_server(ScriptedExecution(farm), server)
     add_OperationsServicer_to_server(RecordingOperations(farm), server)
     storage = MemoryStorage(farm)  # type: ignore[abstract]  # splitting and trees are not asked for
     add_ContentAddressableStorageServicer_to_server(storage, server)
     add_CapabilitiesServicer_to_server(FixedCapabilities(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     return server, port

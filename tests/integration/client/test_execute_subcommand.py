@@ -114,13 +114,12 @@ async def test_a_server_that_cannot_execute_is_found_out_at_once(
 
 
 async def test_a_server_that_is_not_there_is_found_out_in_seconds(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(execute, "_CONNECT_TIMEOUT_S", 0.2)
-    assert await run_cli("--endpoint", "grpc://127.0.0.1:1", "--", "x") == execute.FARM_FAILED
-    assert "start a server there (buildgrid-scheduler serve), or name another with --endpoint" in (
-        capfd.readouterr().err
-    )
+    flags = ["--endpoint", "grpc://127.0.0.1:1", "--connect-timeout", "0.5"]
+    assert await run_cli(*flags, "--", "x") == execute.FARM_FAILED
+    assert "in 0.5 s (nothing listens there" in (error := capfd.readouterr().err)
+    assert "start a server there (buildgrid-scheduler serve), or name another with --endpoint" in error
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ class Replica:
     limits: AttemptLimits = field(default_factory=AttemptLimits)
     priority_percentage: int = 100
     max_queue_size: int | None = None
+    accept_new_jobs: bool = True
     patience: float = 10.0
     clock: SteppingClock = field(default_factory=SteppingClock)
     observer: EngineObserver | None = None
@@ -103,6 +104,7 @@ class Replica:
                 KEEPALIVE,
                 priority_percentage=self.priority_percentage,
                 max_queue_size=self.max_queue_size,
+                accept_new_jobs=self.accept_new_jobs,
             ),
             clock=self.clock,
             patience=self.patience,

@@ -1,5 +1,6 @@
 """Clients of one action share its job, on whichever replica they ask; and what cancelling means then."""
 
+import dataclasses
 import random
 import threading
 from collections.abc import Callable
@@ -7,10 +8,10 @@ from datetime import datetime
 
 import pytest
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb2
-from buildgrid_scheduler.core.errors import Cancelled, NotFound, ResourceExhausted
+from buildgrid_scheduler.core.errors import Cancelled, NotFound, ResourceExhausted, Unavailable
 from buildgrid_scheduler.core.job_state import Stage
 from buildgrid_scheduler.engine.items import Effects, Enqueued
-from buildgrid_scheduler.engine.operations import attach, cancel
+from buildgrid_scheduler.engine.operations import attach, cancel, create
 from buildgrid_scheduler.store.hot_connection import Statements
 from buildgrid_scheduler.store.provider import SqlProvider
 
@@ -441,3 +442,46 @@ def test_the_queue_limit_holds_within_one_batch(
             result(item)
     assert counts(provider, "queue") == 3
     assert counts(provider, "operations") == 4
+
+
+# --- a farm that is being shut down
+
+
+def test_without_new_jobs_what_is_there_is_shared_and_finished(
+    start_replica: StartReplica, provider: SqlProvider
+) -> None:
+    before = start_replica()
+    before.enqueue("cached")
+    session = before.open()
+    before.sync(session, reports={before.take(session): success()}, offer=None)
+    before.enqueue("waits")
+    replica = start_replica(accept_new_jobs=False, max_queue_size=1)
+    with pytest.raises(Unavailable, match=r"being shut down.*scheduler\.accept_new_jobs"):
+        replica.enqueue("new")
+    with pytest.raises(Unavailable):
+        replica.enqueue("waits", do_not_cache=True)
+    with pytest.raises(Unavailable):
+        replica.enqueue("cached")
+    assert counts(provider, "operations") == 2
+    assert replica.enqueue("cached", look_up=True).cached is not None
+    assert replica.enqueue("waits").shared
+    born = replica.enqueue("from the cache", response=re_pb2.ExecuteResponse().SerializeToString())
+    assert replica.stage(born.operation_name) is Stage.COMPLETED
+    shared = replica.enqueue("waits").operation_name
+    bot = replica.open("bot-2")
+    replica.sync(bot, bot_id="bot-2", reports={replica.take(bot, "bot-2"): success()}, offer=None)
+    assert replica.stage(shared) is Stage.COMPLETED
+
+
+def test_without_new_jobs_a_job_is_refused_and_with_them_it_is_not_on_a_replica_that_runs(
+    replica: Replica,
+) -> None:
+    engine = replica.engine
+    engine.reconfigure(engine.policy, dataclasses.replace(engine.settings, accept_new_jobs=False))
+    with pytest.raises(Unavailable):
+        replica.enqueue("new")
+    with pytest.raises(Unavailable):
+        replica.call(create(enqueue("new"), 0, None, accept_new_jobs=False))
+    replica.call(create(enqueue("hit", response=b""), 0, None, accept_new_jobs=False))
+    engine.reconfigure(engine.policy, dataclasses.replace(engine.settings, accept_new_jobs=True))
+    assert not replica.enqueue("new").shared

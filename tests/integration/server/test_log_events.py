@@ -40,7 +40,7 @@ async def test_sessions_lost_leases_and_lost_jobs_are_told(
     assert (opened["level"], opened["bot"], opened["session"]) == ("info", "bot-1", bot.name)
 
     await bot.open()  # anew: what it had is lost
-    ended = await event(server, "bot session ended: it opened a new session")
+    ended = await event(server, "bot session ended: taken over by another session of the same bot_id")
     assert (ended["bot"], ended["session"]) == ("bot-1", opened["session"])
     lost = await event(server, "lease lost, job waits again")
     assert (lost["level"], lost["job"], lost["bot"]) == ("warning", lease.id, "bot-1")

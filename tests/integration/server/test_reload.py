@@ -3,19 +3,31 @@
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import (
+    ActionResult,
+    GetCapabilitiesRequest,
+    ServerCapabilities,
+)
+from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc import CapabilitiesStub
 from buildgrid_scheduler.config import Config, ConfigError
 from buildgrid_scheduler.config.source import ConfigSource
 from buildgrid_scheduler.server.reload import Reloader
 from prometheus_client import CollectorRegistry
 
-from tests.farm.bots import Bot
+from tests.farm.bots import Bot, completed
 from tests.farm.clients import Client, Execution
 from tests.farm.waiting import eventually
 from tests.integration.server.conftest import OpenChannel, StartServer
 from tests.integration.server.server_process import Server
+
+if TYPE_CHECKING:
+    from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc import (
+        CapabilitiesAsyncStub,
+    )
 
 
 async def refusal(execution: Execution) -> grpc.StatusCode | None:
@@ -89,6 +101,54 @@ async def test_sighup_takes_the_file_up_at_once_and_names_what_needs_a_restart(
     assert info.labels["hash"] != before
     server.signal(signal.SIGHUP)
     await eventually(lambda: server.log.count("take effect at the next start") == 2, 20, server.describe)
+
+
+async def test_a_farm_that_accepts_no_new_jobs_finishes_those_that_it_has(
+    start_server: StartServer, channels: OpenChannel
+) -> None:
+    server = start_server(reload={"interval": None})
+    client, bot = Client(channels(server)), Bot(channels(server), "", "bot")
+    cached, waiting, new = await client.add_actions("job", 3)
+    await client.store(cached, ActionResult(stdout_raw=b"from the cache"))
+    first = await client.queue(waiting)
+    before = await capabilities_of(channels(server))
+
+    server.write(scheduler={"accept_new_jobs": False})
+    server.signal(signal.SIGHUP)
+    await taken_up(server, "configuration taken up, changed: scheduler.accept_new_jobs")
+    with pytest.raises(grpc.aio.AioRpcError, match=r"is being shut down.*accept_new_jobs") as refused:
+        await client.execute(new).next()
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert await refusal(client.execute(waiting, skip_cache_lookup=True)) is None
+    assert (await client.execute(cached).response()).cached_result
+    second, third = await client.queue(waiting), client.wait(first.name)
+    lease = await bot.take_lease()
+    await bot.update(completed(lease))
+    for execution in (first, second, third):
+        assert (await execution.response()).status.code == 0
+    assert await client.unfinished() == []
+    assert await refusal(client.execute(new)) is grpc.StatusCode.UNAVAILABLE
+    assert server.readiness()[0] == 200
+    assert await capabilities_of(channels(server)) == before
+    assert before.execution_capabilities.exec_enabled
+
+    server.write(scheduler={"accept_new_jobs": True})
+    server.signal(signal.SIGHUP)
+    await eventually(lambda: server.log.count("changed: scheduler.accept_new_jobs") == 2, 20, server.describe)
+    await client.queue(new)
+
+
+async def test_a_server_may_start_without_accepting_new_jobs(
+    start_server: StartServer, channels: OpenChannel
+) -> None:
+    client = Client(channels(start_server(scheduler={"accept_new_jobs": False})))
+    assert await refusal(client.execute(await client.add_action("a"))) is grpc.StatusCode.UNAVAILABLE
+
+
+async def capabilities_of(channel: grpc.aio.Channel) -> ServerCapabilities:
+    """What the server says it offers."""
+    stub: CapabilitiesAsyncStub = CapabilitiesStub(channel)
+    return await stub.GetCapabilities(GetCapabilitiesRequest(), timeout=20)
 
 
 # --- the decisions, without a server

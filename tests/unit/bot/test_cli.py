@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
-from buildgrid_bot.cli import default_bot_id, main, parse_size
+from buildgrid_bot.cli import main
+from buildgrid_bot.options import default_bot_id, parse_size
 from buildgrid_bot.worker_properties import describe, parse_properties, with_defaults
 
 
@@ -32,6 +34,9 @@ def keep_logging() -> Iterator[None]:
         (["--endpoint", "grpc://h:1", "--sandbox-path", "/no/such/path"], "--sandbox-path: /no/such/path"),
         (["--endpoint", "grpc://h:1", "--sandbox-path", "relative"], "--sandbox-path: relative"),
         (["--endpoint", "grpc://h:1", "--root", "input", "--sandbox", "none"], "or use --root system"),
+        (["--endpoint", "grpc://h:1", "--tls-ca", "x"], "--tls-ca: grpc://h:1 is without TLS; name it grpcs"),
+        (["--endpoint", "grpcs://h:1", "--tls-key", "x"], "--tls-key needs --tls-certificate"),
+        (["--endpoint", "grpcs://h:1", "--token-file", "/none"], "--token-file: /none cannot be read"),
     ],
 )
 def test_refusals_name_the_flag(
@@ -88,3 +93,10 @@ def test_properties_of_the_worker_are_not_those_of_its_device() -> None:
 
 def test_bots_with_caches_of_their_own_have_names_of_their_own() -> None:
     assert default_bot_id(Path("/a")) == default_bot_id(Path("/a")) != default_bot_id(Path("/b"))
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"buildgrid-bot {metadata.version('buildgrid-kubernetes')}\n"

@@ -54,6 +54,7 @@ VALUES: dict[str, Json] = {
             "replicas": 3,
             "allowUnsafePodTemplates": True,
             "serviceAccountAnnotations": {"role": "operator"},
+            "schedulerCa": {"configMapName": "internal-ca", "key": "root.pem"},
             "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         },
         "uninstall": {"timeoutSeconds": 600, "whenBusy": "Proceed"},

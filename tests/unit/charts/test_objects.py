@@ -258,7 +258,9 @@ def test_what_is_switched_off_is_not_there() -> None:
             "ServiceAccount",
             "ClusterRole",
             "ClusterRoleBinding",
+            "Role",  # for the Lease, and for its own tokens
             "Role",
+            "RoleBinding",
             "RoleBinding",
             "Service",
             "Deployment",

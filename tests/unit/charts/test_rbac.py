@@ -71,7 +71,26 @@ def test_the_operator_cannot_give_itself_more(name: str) -> None:
         for rule in role["rules"]:
             assert not _MORE_POWER & set(rule["verbs"])
             assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
-            assert not {"pods/exec", "serviceaccounts/token", "nodes", "namespaces"} & set(rule["resources"])
+            assert not {"pods/exec", "nodes", "namespaces"} & set(rule["resources"])
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_operator_may_have_tokens_of_itself_and_of_nobody_else(name: str) -> None:
+    found = [
+        (role["kind"], role["metadata"]["namespace"], rule)
+        for role in _roles(name)
+        for rule in role["rules"]
+        if "serviceaccounts/token" in rule["resources"]
+    ]
+    ((kind, namespace, rule),) = found
+    (pod,) = [obj for obj in rendered(name) if obj["kind"] == "Deployment" and _is_operator(obj)]
+    account = pod["spec"]["template"]["spec"]["serviceAccountName"]
+    assert (kind, namespace) == ("Role", NAMESPACE)
+    assert (rule["verbs"], rule["resourceNames"]) == (["create"], [account])
+
+
+def _is_operator(obj: Json) -> bool:
+    return bool(obj["metadata"]["name"].endswith("-operator"))
 
 
 def test_the_operator_may_apply_each_kind_that_a_scheduler_may_become() -> None:

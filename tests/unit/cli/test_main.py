@@ -43,7 +43,39 @@ def test_help_does_not_wait_for_libraries(arguments: tuple[str, ...]) -> None:
 
 
 def test_check_config_needs_no_server() -> None:
-    assert "alembic" not in imported_by("check-config", "/no/such/file")
+    assert not {"alembic", "prometheus_client"} & set(imported_by("check-config", "/no/such/file"))
+
+
+def test_execute_needs_a_client_and_nothing_of_a_server() -> None:
+    for arguments in (("execute", "--help"), ("execute", "--endpoint", "nowhere", "--", "true")):
+        assert set(imported_by(*arguments)) <= {"grpc", "google.protobuf"}
+
+
+@pytest.mark.parametrize("command", ["jobs", "bots", "cancel", "drain"])
+def test_looking_at_a_farm_needs_no_metrics(command: str) -> None:
+    names = ["x"] if command in ("cancel", "drain") else []
+    imported = imported_by(command, *names, "--database-url", "postgresql://127.0.0.1:1/x")
+    assert "sqlalchemy" in imported
+    assert "prometheus_client" not in imported
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])
+def test_an_end_from_outside_is_told_as_a_shell_tells_it(error: type[BaseException], code: int) -> None:
+    program = (
+        "import sys\n"
+        "from buildgrid_scheduler.cli import jobs, main\n"
+        "def run(options): raise globals()['__builtins__'].__dict__[sys.argv[1]]\n"
+        "jobs.run = run\n"
+        "sys.exit(main.main(['jobs']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, error.__name__],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_every_command_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,9 @@ from buildgrid_scheduler.auth.key_set import ASYMMETRIC_ALGORITHMS, SECRET_BYTES
 from buildgrid_scheduler.auth.mtls import FIELDS, ISSUER
 from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.config import auth
-from buildgrid_scheduler.config.auth import AuthConfig, TlsConfig, contradiction
+from buildgrid_scheduler.config.auth import AuthConfig, FleetConfig, TlsConfig, contradiction
+from buildgrid_scheduler.config.changes import changes
+from buildgrid_scheduler.config.model import Config
 from buildgrid_scheduler.config.section import FieldError
 from pydantic import ValidationError
 
@@ -121,3 +123,42 @@ def test_client_certificates_need_a_ca() -> None:
     assert "tls.client_ca_file" in (contradiction(mtls, TlsConfig.model_validate(TLS)) or "")
     assert contradiction(mtls, TlsConfig.model_validate({**TLS, "client_ca_file": "ca.crt"})) is None
     assert contradiction(AuthConfig(), None) is None
+
+
+# The Fleet service on a port of its own
+
+FLEET_AUTH = {"jwt": [JWT], "policy": POLICY}
+
+
+@pytest.mark.parametrize(
+    ("auth", "field"),
+    [
+        ({}, "auth.jwt"),
+        ({**FLEET_AUTH, "jwt": [], "mtls": {}}, "auth.jwt"),
+        ({**FLEET_AUTH, "mtls": {}}, "auth.mtls"),
+    ],
+)
+def test_callers_of_the_fleet_port_are_known_by_tokens_alone(auth: dict[str, Any], field: str) -> None:
+    assert FleetConfig.model_validate({"listen": "[::]:50052", "auth": FLEET_AUTH}).auth.enabled
+    with pytest.raises(ValidationError) as caught:
+        FleetConfig.model_validate({"listen": "[::]:50052", "auth": auth})
+    cause = caught.value.errors()[0]["ctx"]["error"]
+    assert isinstance(cause, FieldError) and cause.field == field
+
+
+def test_a_server_that_only_stores_has_no_fleet() -> None:
+    fleet = {"listen": "[::]:50052", "auth": FLEET_AUTH}
+    assert Config.model_validate({"fleet": fleet}).fleet is not None
+    with pytest.raises(ValidationError, match="is of no use without"):
+        Config.model_validate({"fleet": fleet, "services": {"execution": False, "bots": False}})
+
+
+def test_only_the_policy_of_the_fleet_port_changes_without_a_restart() -> None:
+    def config(**auth: Any) -> Config:
+        fleet = {"listen": "[::]:50052", "auth": {**FLEET_AUTH, **auth}}
+        return Config.model_validate({"fleet": fleet})
+
+    policy = [{**POLICY[0], "rights": ["administer"]}]
+    assert changes(config(), config(policy=policy)).reloadable == ["fleet.auth.policy"]
+    assert changes(config(), config(jwt=[{**JWT, "leeway": "5s"}])).at_restart == ["fleet.auth.jwt"]
+    assert changes(Config(), config()).at_restart == ["fleet"]

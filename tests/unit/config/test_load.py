@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from buildgrid_scheduler.config import Config, ConfigError, load_config
 from buildgrid_scheduler.config.property_set import DynamicPropertySetConfig, StaticPropertySetConfig
+from buildgrid_scheduler.config.storage import ObjectStorageConfig
 
 from tests.unit.config.files import load, problem, refused
 
@@ -17,6 +18,31 @@ def test_without_a_file_there_are_the_defaults() -> None:
     assert config.instances == ("",)
     assert isinstance(config.property_set, DynamicPropertySetConfig)
     assert config.property_set.label_key == "Pool"
+
+
+def test_paths_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/builder")
+    text = """
+        data: ~/data
+        database: {url_file: ~/url}
+        storage: {type: object-store, url: "s3://b", secret_files: {key: ~/id}, tier: {path: ~/tier}}
+    """
+    config = load(tmp_path, text)
+    assert (config.data, config.database.url_file) == (Path("/home/builder/data"), Path("/home/builder/url"))
+    assert isinstance(config.storage, ObjectStorageConfig)
+    assert config.storage.secret_files == {"key": Path("/home/builder/id")}
+    assert config.storage.tier is not None
+    assert config.storage.tier.path == Path("/home/builder/tier")
+    assert load_config(None, {"data": Path("~/other")}).data == Path("/home/builder/other")
+    assert load(tmp_path, "data: a/~/b").data == Path("a/~/b")
+
+
+def test_servers_of_one_machine_bind_apart(tmp_path: Path) -> None:
+    assert load(tmp_path, "{listen: '[::]:1', monitoring: {listen: '[::]:2'}}").listen == "[::]:1"
+    assert load(tmp_path, "{listen: '127.0.0.1:0', monitoring: {listen: '127.0.0.1:0'}}").listen
+    assert load(tmp_path, "{listen: '127.0.0.1:9090', monitoring: {listen: null}}").listen
+    found = problem(tmp_path, "listen: '[::]:7'\nmonitoring:\n  listen: 127.0.0.1:7\n")
+    assert (found.field, found.line) == ("monitoring.listen", 3)
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:

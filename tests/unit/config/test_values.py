@@ -3,7 +3,13 @@
 from datetime import timedelta
 
 import pytest
-from buildgrid_scheduler.config.values import parse_duration, parse_size, show_duration, show_size
+from buildgrid_scheduler.config.values import (
+    addresses_overlap,
+    parse_duration,
+    parse_size,
+    show_duration,
+    show_size,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +76,30 @@ def test_what_is_no_size(written: object) -> None:
 @given(st.integers(min_value=0, max_value=10**15))
 def test_a_size_is_shown_as_it_can_be_written(size: int) -> None:
     assert parse_size(show_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("127.0.0.1:1", "127.0.0.1:1", True),
+        ("127.0.0.1:1", "127.0.0.1:2", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("127.0.0.1:01", "127.0.0.1:1", True),
+        ("127.0.0.1:1", "127.0.0.2:1", False),
+        ("[::]:1", "127.0.0.1:1", True),
+        ("[::]:1", "0.0.0.0:1", True),
+        ("[::]:1", "[::1]:1", True),
+        ("[0:0::0]:1", "[::1]:1", True),
+        ("[::]:1", "build.example.org:1", True),
+        ("0.0.0.0:1", "127.0.0.1:1", True),
+        ("0.0.0.0:1", "localhost:1", True),
+        ("0.0.0.0:1", "build.example.org:1", True),
+        ("0.0.0.0:1", "[::1]:1", False),
+        ("localhost:1", "127.0.0.1:1", True),
+        ("LOCALHOST:1", "[::1]:1", True),
+        ("build.example.org:1", "127.0.0.1:1", False),
+    ],
+)
+def test_whether_two_addresses_can_both_be_bound(one: str, other: str, overlap: bool) -> None:
+    assert addresses_overlap(one, other) is overlap
+    assert addresses_overlap(other, one) is overlap

@@ -203,3 +203,40 @@ def test_the_last_loss_is_unavailable_and_says_why(started: bool, tries: Tries) 
     assert ("3" if started else "4") in response.status.message
     assert completion.cache_entry is None
     assert completion.worker_completed_at == NOW
+
+
+# --- size
+
+
+def large(**fields: bytes) -> re_pb2.ActionResult:
+    return re_pb2.ActionResult(exit_code=0, **fields)  # type: ignore[arg-type]
+
+
+def test_inlined_contents_that_digests_name_are_left_out_of_a_result_that_is_too_large() -> None:
+    result = large(stdout_raw=bytes(3 << 20), stderr_raw=b"short")
+    result.stdout_digest.hash = "b" * 64
+    file = result.output_files.add(path="out", contents=bytes(2 << 20))
+    file.digest.hash = "c" * 64
+    completion, response = completed(end(result))
+    assert response.status.code == code_pb2.OK and completion.cache_entry is not None
+    assert not response.result.stdout_raw and not response.result.output_files[0].contents
+    assert response.result.stderr_raw == b"short" and response.result.output_files[0].digest == file.digest
+
+
+def test_a_result_of_a_usual_size_keeps_its_contents() -> None:
+    _, response = completed(end(large(stdout_raw=bytes(3 << 20))))
+    assert len(response.result.stdout_raw) == 3 << 20
+
+
+def test_a_result_that_no_client_could_be_sent_ends_the_job_with_the_reason() -> None:
+    completion, response = completed(end(large(stdout_raw=bytes(5 << 20))))
+    assert completion.status_code == response.status.code == code_pb2.RESOURCE_EXHAUSTED
+    assert "bot-7 sent a result of 5242" in response.status.message
+    assert completion.cache_entry is None and len(completion.response) < 1000
+
+
+def test_a_failure_with_too_large_a_result_stays_that_failure() -> None:
+    _, response = completed(
+        end(large(stdout_raw=bytes(5 << 20)), code=code_pb2.DEADLINE_EXCEEDED, message="late")
+    )
+    assert (response.status.code, response.status.message) == (code_pb2.DEADLINE_EXCEEDED, "late")

@@ -3,7 +3,7 @@
 import pytest
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.lease_transition import Transition
-from buildgrid_scheduler.core.slots import Slots, slots_of
+from buildgrid_scheduler.core.slots import MOST_NEW_LEASES, Slots, slots_of
 
 BEAT, FINISH, SEND, WAIT = Transition.HEARTBEAT, Transition.FINISH, Transition.SEND, Transition.WAIT
 
@@ -75,3 +75,11 @@ def test_a_bot_does_not_know_of_what_is_kept_back_from_it() -> None:
 def test_with_one_slot_a_suspect_is_alone_anyhow() -> None:
     assert slots(capacity=1).empty
     assert slots(BEAT, capacity=1, suspects=(0,)) == Slots(free=0, held=False, empty=True)
+
+
+def test_an_answer_brings_no_more_new_leases_than_fit_into_a_message() -> None:
+    assert slots(capacity=1024).free == MOST_NEW_LEASES
+    assert slots(*[BEAT] * 1000, capacity=1024).free == 24
+    assert slots(*[SEND] * 50, *[BEAT] * 200, capacity=1024).free == MOST_NEW_LEASES - 50
+    assert slots(*[SEND] * MOST_NEW_LEASES, SEND, capacity=1024).free == 0
+    assert MOST_NEW_LEASES * 64 * 1024 < 4 * 1024 * 1024 - 64 * 1024

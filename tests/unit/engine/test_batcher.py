@@ -36,6 +36,10 @@ class Workshop:
         self.batches: list[list[str]] = []
         self.faults: dict[str, list[Exception]] = {}
         """by word: raised, one after the other, when a batch holds it"""
+        self.connecting = False
+        """whether a batch that runs has not reached the database yet"""
+        self.looks = threading.Semaphore(0)
+        """released whenever somebody asks that"""
         self._entered = threading.Semaphore(0)
         self._gates: list[threading.Event] = []
 
@@ -50,6 +54,10 @@ class Workshop:
                 raise self.faults[wish.word].pop(0)
         for wish in batch:
             delivery.settle(wish.ticket, f"{wish.word}!")
+
+    def is_connecting(self) -> bool:
+        self.looks.release()
+        return self.connecting
 
     def stop_at_next_batch(self) -> threading.Event:
         gate = threading.Event()
@@ -73,7 +81,12 @@ def start(workshop: Workshop) -> Iterator[Start]:
     started: list[Batcher[Wish]] = []
 
     def start(**options: object) -> Batcher[Wish]:
-        batcher: Batcher[Wish] = Batcher("test", workshop.run, **options)  # type: ignore[arg-type]
+        batcher: Batcher[Wish] = Batcher(
+            "test",
+            workshop.run,
+            connecting=workshop.is_connecting,
+            **options,  # type: ignore[arg-type]
+        )
         batcher.start()
         started.append(batcher)
         return batcher
@@ -288,6 +301,7 @@ def test_an_attempt_to_reach_a_database_that_hangs_is_left_to_itself(
     if before:  # the first attempt fails at once, the next one hangs
         gates[0].set()
         workshop.wait_for_batch()
+    workshop.connecting = True
     batcher.stop()
     assert batcher.alive
     assert not wish.ticket.future.done()
@@ -296,6 +310,33 @@ def test_an_attempt_to_reach_a_database_that_hangs_is_left_to_itself(
         wish.result()
     batcher._thread.join(PATIENCE)
     assert workshop.batches[-1] == ["the end"]
+
+
+@pytest.mark.parametrize("tries", [1, 2], ids=["the first batch", "the first one that reaches it"])
+def test_a_batch_that_is_slow_is_waited_for_however_long_it_takes(
+    workshop: Workshop, start: Start, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    """The time for a database that is away is over from the beginning here."""
+    monkeypatch.setattr(batcher_module, "HURRIED_PATIENCE", -60.0)
+    batcher = start(patience=3600)
+    gates = [workshop.stop_at_next_batch() for _ in range(tries)]
+    if tries > 1:
+        workshop.faults["a"] = [DatabaseBusyError("the database cannot be reached", 0.0, unknown=True)]
+    wish = Wish("a")
+    batcher.submit(wish)
+    for gate in gates[:-1]:
+        workshop.wait_for_batch()
+        gate.set()
+    workshop.wait_for_batch()
+    stopping = threading.Thread(target=batcher.stop)
+    stopping.start()
+    for _ in range(3):
+        assert workshop.looks.acquire(timeout=PATIENCE)
+    assert stopping.is_alive()
+    gates[-1].set()
+    stopping.join(PATIENCE)
+    assert wish.result() == "a!"
+    assert not batcher.alive
 
 
 def test_a_batcher_that_was_never_started_can_be_stopped(workshop: Workshop) -> None:

@@ -29,6 +29,7 @@ class CallMetrics:
         self._ended = catalogue.RPCS.counter(registry)
         self._seconds = catalogue.RPC_SECONDS.histogram(registry)
         self._running = catalogue.RPCS_RUNNING.gauge(registry)
+        self._running_now: dict[str, int] = {}  # counted on the event loop alone: no lock
 
     def measured(self, server: grpc.aio.Server) -> grpc.aio.Server:
         """What `add_...Servicer_to_server` is called with, instead of the server itself."""
@@ -49,12 +50,12 @@ class CallMetrics:
     def _counting(self, path: str, behaviour: Behaviour) -> Behaviour:
         _, service, method = path.split("/")
         counts: dict[str, Counter] = {}
-        running = 0  # counted on the event loop alone: no lock
-        self._running.labels(service, method).set_function(lambda: running)
+        running = self._running_now  # of all servers: a method may be offered at several ports
+        running.setdefault(path, 0)
+        self._running.labels(service, method).set_function(lambda: running[path])
 
         def ended(code: str) -> None:
-            nonlocal running
-            running -= 1
+            running[path] -= 1
             count = counts.get(code)
             if count is None:
                 count = counts[code] = self._ended.labels(service, method, code)
@@ -64,9 +65,8 @@ class CallMetrics:
         if inspect.isasyncgenfunction(behaviour):
 
             async def answers(request: Any, context: _Context) -> AsyncIterator[Any]:
-                nonlocal running
                 bind_log_fields(lambda: about(method, request, context))
-                running += 1
+                running[path] += 1
                 code = "UNKNOWN"
                 try:
                     async with aclosing(behaviour(request, context)) as inner:
@@ -87,9 +87,8 @@ class CallMetrics:
         seconds = self._seconds.labels(service, method)
 
         async def answer(request: Any, context: _Context) -> Any:
-            nonlocal running
             bind_log_fields(lambda: about(method, request, context))
-            running += 1
+            running[path] += 1
             began = perf_counter()
             code = "UNKNOWN"
             try:

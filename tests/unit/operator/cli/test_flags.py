@@ -31,7 +31,7 @@ def test_what_the_chart_gives_is_understood(monkeypatch: pytest.MonkeyPatch) -> 
         "--log-level=debug", "--log-format=text", "--cluster-domain=example.org", "--service-account=op",
         "--pod-label=app=op", "--pod-label=tier=x=y", "--scheduler-image=example.org/s:1",
         "--image-registry=mirror.example.org", "--image-pull-secret=one", "--image-pull-secret=two",
-        "--allow-unsafe-pod-templates", "--scheduler-token-file=/run/token",
+        "--allow-unsafe-pod-templates", "--scheduler-ca-file=/run/ca.crt",
     )  # fmt: skip
     assert options.namespaces == ("a", "b")
     assert (options.identity, options.lease_namespace, options.lease_name) == ("op-1", "home", "op")
@@ -40,7 +40,7 @@ def test_what_the_chart_gives_is_understood(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.operator.labels == {"app": "op", "tier": "x=y"}
     assert settings.image_pull_secrets == ("one", "two")
     assert settings.allow_privileged_pods
-    assert str(options.token_file) == "/run/token"
+    assert str(options.ca_file) == "/run/ca.crt"
 
 
 def test_the_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

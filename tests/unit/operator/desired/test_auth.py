@@ -3,17 +3,18 @@
 from pathlib import Path
 
 import pytest
-from buildgrid_operator.api import InvalidSpec
+from buildgrid_operator.api import InvalidSpec, Scheduler
 from buildgrid_operator.desired import build
-from buildgrid_operator.desired.auth import INTERNAL_AUDIENCE
+from buildgrid_operator.desired.auth import INTERNAL_AUDIENCE, operator_audience
 from buildgrid_operator.desired.config import storage_config
+from buildgrid_operator.desired.endpoints import fleet_address
 from buildgrid_scheduler.auth.identity import Identity, KubernetesAccount
 from buildgrid_scheduler.auth.policy import Right
 from buildgrid_scheduler.config import Config
 from buildgrid_scheduler.config.storage import RemoteStorageConfig
 from buildgrid_scheduler.server.auth import build_policy
 
-from tests.unit.operator.desired.cases import BOTS, CORP, EVERYBODY, ISSUER, JWKS, TLS, inputs, scheduler
+from tests.unit.operator.desired.cases import BOTS, CORP, EVERYBODY, ISSUER, JWKS, TLS, UID, inputs, scheduler
 from tests.unit.operator.desired.found import Json, container, deployment, kinds, loaded, one
 
 
@@ -29,6 +30,7 @@ def person(issuer: str = "corp") -> Identity:
 
 
 OPERATOR = pod_of("buildgrid-operator", namespace="buildgrid-system")
+FOR_OPERATOR = f"{UID}.scheduler.buildgrid.build"
 REPLICA = pod_of("main-scheduler")
 
 
@@ -60,7 +62,7 @@ def test_tokens_of_this_cluster_are_checked_with_its_keys(tmp_path: Path) -> Non
     config = read(obj, tmp_path)
     (issuer,) = config.auth.jwt
     assert issuer.kubernetes and issuer.issuer == ISSUER and issuer.jwks is not None
-    assert issuer.audiences == ("builds", INTERNAL_AUDIENCE)
+    assert issuer.audiences == ("builds", FOR_OPERATOR)
     assert str(issuer.jwks.file) == "/run/buildgrid/config-maps/main-jwks/jwks.json"
     assert one(build(inputs(obj)), "ConfigMap", "main-jwks")["data"] == {"jwks.json": JWKS}
     assert may(config, pod_of("bots"), Right.RUN_BOTS)
@@ -74,9 +76,14 @@ def test_the_issuer_of_this_cluster_may_be_said(tmp_path: Path) -> None:
 
 def test_the_operator_may_ask(tmp_path: Path) -> None:
     config = read(scheduler(auth={"jwt": [CORP], "policy": EVERYBODY}), tmp_path)
-    assert audiences(config) == {"kubernetes": (INTERNAL_AUDIENCE,), "corp": ("builds",)}
+    assert audiences(config) == {"kubernetes": (FOR_OPERATOR,), "corp": ("builds",)}
     assert may(config, OPERATOR, Right.ADMINISTER, "any/instance")
     assert not may(config, pod_of("buildgrid-operator"), Right.ADMINISTER)
+
+
+def test_what_the_operator_shows_is_of_use_at_one_scheduler_only() -> None:
+    ours, theirs = (Scheduler.parse(scheduler()).metadata.model_copy(update={"uid": uid}) for uid in "ab")
+    assert operator_audience(ours) != operator_audience(theirs)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,94 @@ def test_certificates_count_as_ever(tmp_path: Path) -> None:
     config = read(obj, tmp_path)
     assert config.auth.mtls is not None and config.auth.mtls.subject == ("spiffe", "common-name", "dns")
     assert may(config, person("mtls"), Right.EXECUTE)
-    assert not may(config, pod_of("anybody"), Right.EXECUTE)
+    assert config.auth.jwt == ()  # so that nobody is anybody but by a certificate
+
+
+# Where callers need a certificate, the operator has a port of its own
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [None, {"mtls": {}, "policy": EVERYBODY}, {"kubernetes": {}, "jwt": [CORP], "policy": EVERYBODY}],
+    ids=["a certificate is enough", "certificates", "tokens"],
+)
+def test_the_operator_alone_may_come_to_its_own_port(auth: Json | None, tmp_path: Path) -> None:
+    more: Json = {} if auth is None else {"auth": auth}
+    obj = scheduler(tls=TLS, **more)
+    config = read(obj, tmp_path)
+    assert config.fleet is not None and config.fleet.listen == "[::]:50052"
+    (issuer,) = config.fleet.auth.jwt
+    assert (issuer.issuer, issuer.audiences, issuer.kubernetes) == (ISSUER, (FOR_OPERATOR,), True)
+    policy = build_policy(config.fleet.auth)
+    assert policy.missing(Right.ADMINISTER, OPERATOR, "any/instance") is None
+    assert policy.missing(Right.CACHE_READ, pod_of("anybody"), "") is Right.CACHE_READ
+    assert one(build(inputs(obj)), "ConfigMap", "main-jwks")["data"] == {"jwks.json": JWKS}
+    # At the other port it is nobody, and nothing is added to what the spec says.
+    assert config.auth.enabled == (auth is not None)
+    if auth is not None:
+        assert len(config.auth.policy) == len(auth["policy"])
+        assert FOR_OPERATOR not in {name for names in audiences(config).values() for name in names}
+
+
+@pytest.mark.parametrize("auth", [None, {"jwt": [CORP], "policy": EVERYBODY}], ids=["nothing", "tokens"])
+def test_without_client_certificates_there_is_no_other_port(auth: Json | None, tmp_path: Path) -> None:
+    more: Json = {} if auth is None else {"auth": auth}
+    obj = scheduler(tls={"secretName": "server-tls"}, **more)
+    assert read(obj, tmp_path).fleet is None
+
+
+@pytest.mark.parametrize(
+    ("more", "endpoint", "audience", "server_name"),
+    [
+        ({}, "grpc://main-scheduler.farm.svc.cluster.local:50051", None, None),
+        (
+            {"auth": {"kubernetes": {}, "policy": BOTS}, "service": {"port": 443}},
+            "grpc://main-scheduler.farm.svc.cluster.local:443",
+            FOR_OPERATOR,
+            None,
+        ),
+        (
+            {"tls": {"secretName": "server-tls"}},
+            "grpcs://main-scheduler.farm.svc.cluster.local:50051",
+            None,
+            "main-scheduler.farm.svc.cluster.local",
+        ),
+        (
+            {"tls": {**TLS, "serverName": "build.example.org", "caConfigMapRef": {"name": "ca"}}},
+            "grpcs://main-admin.farm.svc.cluster.local:50052",
+            FOR_OPERATOR,
+            "build.example.org",
+        ),
+        (
+            {"tls": TLS},
+            "grpcs://main-admin.farm.svc.cluster.local:50052",
+            FOR_OPERATOR,
+            "main-scheduler.farm.svc.cluster.local",
+        ),
+    ],
+    ids=["nothing", "tokens", "TLS", "certificates, named", "certificates"],
+)
+def test_the_operator_knows_where_to_ask_and_with_what(
+    more: Json, endpoint: str, audience: str | None, server_name: str | None
+) -> None:
+    found = fleet_address(inputs(scheduler(**more)).scheduler, "cluster.local")
+    assert (found.namespace, found.name) == ("farm", "main")
+    assert (found.endpoint, found.audience, found.server_name) == (endpoint, audience, server_name)
+    named = more.get("tls", {}).get("caConfigMapRef")
+    assert (None if found.authority is None else found.authority.to_dict()) == (
+        None if named is None else {"name": "ca", "key": "ca.crt"}
+    )
+
+
+def test_its_port_is_at_the_service_that_nobody_has_outside_of_the_cluster() -> None:
+    bundle = build(inputs(scheduler(tls=TLS, service={"type": "LoadBalancer"})))
+    by_service = {
+        obj["metadata"]["name"]: {port["port"]: port["targetPort"] for port in obj["spec"]["ports"]}
+        for obj in bundle.objects
+        if obj["kind"] == "Service"
+    }
+    assert by_service.pop("main-admin")[50052] == 50052
+    assert not any(50052 in ports for ports in by_service.values())
 
 
 def test_where_the_cluster_is_let_in_rules_are_as_they_are_written(tmp_path: Path) -> None:
@@ -124,12 +218,6 @@ def test_where_the_cluster_is_let_in_rules_are_as_they_are_written(tmp_path: Pat
 
 
 # Problems that only show with the cluster at hand
-
-
-def test_an_issuer_without_its_claim_is_named() -> None:
-    jwt = {name: value for name, value in CORP.items() if name != "issuer"}
-    with pytest.raises(InvalidSpec, match=r"^spec\.auth\.jwt\[0\]\.issuer: must be set"):
-        build(inputs(scheduler(auth={"jwt": [jwt], "policy": EVERYBODY})))
 
 
 def test_this_cluster_under_another_name_is_named() -> None:

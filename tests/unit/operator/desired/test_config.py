@@ -13,7 +13,7 @@ from buildgrid_operator.api.model import ApiModel
 from buildgrid_operator.api.property_set import PropertySetSpec
 from buildgrid_operator.api.schema import item_models
 from buildgrid_operator.desired import build
-from buildgrid_operator.desired.config import property_set_in, scheduler_config, storage_config
+from buildgrid_operator.desired.config import property_set_in, refusing_jobs, scheduler_config, storage_config
 from buildgrid_operator.desired.walk import NULL_FOR_ZERO, paths_of
 from buildgrid_scheduler.config.fields import accepts_none, place_of
 from buildgrid_scheduler.config.model import Config
@@ -223,3 +223,21 @@ def test_replicas_use_the_managed_storage(tmp_path: Path) -> None:
 def test_the_bound_of_the_managed_storage_is_what_the_spec_says(tmp_path: Path) -> None:
     config = loaded(storage_config(inputs(PRODUCTION)).text, tmp_path)
     assert config.storage.type == "disk" and config.storage.max_bytes == 1536 * 1024**3
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_to_refuse_new_jobs_changes_nothing_else(name: str, tmp_path: Path) -> None:
+    text = build(CASES[name]).config_text
+    refusing = refusing_jobs(text)
+    before, after = loaded(text, tmp_path), loaded(refusing, tmp_path)
+    assert before.scheduler.accept_new_jobs and not after.scheduler.accept_new_jobs
+    kept = {"accept_new_jobs": True}
+    assert after.model_copy(update={"scheduler": after.scheduler.model_copy(update=kept)}) == before
+    assert refusing.splitlines()[0] == text.splitlines()[0]
+    assert refusing_jobs(refusing) == refusing
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "scheduler: 3", "a: [", "nothing: we know"])
+def test_what_is_no_configuration_can_refuse_nothing(text: str) -> None:
+    with pytest.raises(ValueError, match="in the ConfigMap"):
+        refusing_jobs(text)

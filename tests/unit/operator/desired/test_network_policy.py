@@ -81,6 +81,13 @@ FLOWS: list[tuple[Any, ...]] = [
     (BEHIND_TLS, "scheduler", "storage", 50051, True),
     (BEHIND_TLS, BOT, "storage", 50051, False),
     (BEHIND_TLS, INTERNET, "storage", 50051, False),
+    # the operator's own port, where all others need a certificate
+    (BEHIND_TLS, OPERATOR, "scheduler", 50052, True),
+    (BEHIND_TLS, NEIGHBOUR, "scheduler", 50052, False),
+    (BEHIND_TLS, STRANGER, "scheduler", 50052, False),
+    (BEHIND_TLS, PROMETHEUS, "scheduler", 50052, False),
+    (BEHIND_TLS, INTERNET, "scheduler", 50052, False),
+    (OPEN, OPERATOR, "scheduler", 50052, False),
     # switched off
     (OFF, STRANGER, "scheduler", 50051, True),
     (OFF, INTERNET, "storage", 9090, True),

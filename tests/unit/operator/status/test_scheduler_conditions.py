@@ -1,6 +1,7 @@
 """The conditions of a Scheduler: each reason, and that its message says what to do."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from buildgrid_operator.status.scheduler_conditions import (
 )
 from buildgrid_operator.status.workload import Trouble, Workload
 
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 PODS = Workload(3, 3, 3, 3, settled=True)
 ROLLING = Workload(3, 4, 3, 1, settled=False)
 CONFIG = ConfigState("abc", ready=3, configured=3)
@@ -42,11 +44,26 @@ def test_when_all_is_well_every_condition_is_good() -> None:
     ("facts", "reason", "words"),
     [
         (
-            {"draining": Draining(4, 1)},
+            {"draining": Draining(4, 1, NOON, 2, 2)},
             "Deleting",
-            "waits for 1 job executing and 4 queued; remove spec.deletion",
+            "waits for 1 job executing and 4 queued; new jobs are refused; it ends at 2026-01-02T12:00:00Z "
+            "at the latest: to end it at once, remove spec.deletion.drain",
         ),
-        ({"draining": Draining(None, None)}, "Deleting", "the replicas do not answer"),
+        (
+            {"draining": Draining(0, 0, NOON, 1, 2)},
+            "Deleting",
+            "has no jobs left; 1 of 2 replicas refuse new jobs yet",
+        ),
+        (
+            {"draining": Draining(4, 1, NOON, 0, 2, "too old")},
+            "Deleting",
+            "new jobs are still taken (too old)",
+        ),
+        (
+            {"draining": Draining(None, None, NOON)},
+            "Deleting",
+            "the replicas do not answer; no replica is known",
+        ),
         ({"problems": ("spec.replicas: must be 1 or more",)}, "InvalidSpec", "(what runs stays as it is)"),
         (
             {"missing": (reference_missing("PropertySet", "linux", "spec.propertySetRef.name"),)},

@@ -22,26 +22,29 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2 as google_dot_devtools_dot_remoteworkers_dot_v1test2_dot_bots__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62uildgrid/fleet/v1/fleet.proto\x12\x12\x62uildgrid.fleet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\")\n\x0fGetStateRequest\x12\x16\n\x0einstance_names\x18\x01 \x03(\t\"\x9c\x01\n\nFleetState\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08replicas\x18\x02 \x03(\x0b\x32\x1b.buildgrid.fleet.v1.Replica\x12\x35\n\x0crequirements\x18\x03 \x03(\x0b\x32\x1f.buildgrid.fleet.v1.Requirement\"\xd6\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63onfig_hash\x18\x05 \x01(\t\x12\x1b\n\x13refused_config_hash\x18\x06 \x01(\t\x12\x1c\n\x14refused_config_error\x18\x07 \x01(\t\x12 \n\x18\x63onfig_fields_at_restart\x18\x08 \x03(\t\"\xe3\x01\n\x0bRequirement\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x18\n\x10requirement_hash\x18\x02 \x01(\t\x12\x30\n\nproperties\x18\x03 \x03(\x0b\x32\x1c.buildgrid.fleet.v1.Property\x12\x16\n\x0eproperty_label\x18\x04 \x01(\t\x12\x0e\n\x06queued\x18\x05 \x01(\x03\x12\x11\n\texecuting\x18\x06 \x01(\x03\x12\x36\n\x12oldest_queued_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x08Property\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t2X\n\x05\x46leet\x12O\n\x08GetState\x12#.buildgrid.fleet.v1.GetStateRequest\x1a\x1e.buildgrid.fleet.v1.FleetStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62uildgrid/fleet/v1/fleet.proto\x12\x12\x62uildgrid.fleet.v1\x1a\x30google/devtools/remoteworkers/v1test2/bots.proto\x1a\x1fgoogle/protobuf/timestamp.proto\")\n\x0fGetStateRequest\x12\x16\n\x0einstance_names\x18\x01 \x03(\t\"\xc8\x01\n\nFleetState\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08replicas\x18\x02 \x03(\x0b\x32\x1b.buildgrid.fleet.v1.Replica\x12\x35\n\x0crequirements\x18\x03 \x03(\x0b\x32\x1f.buildgrid.fleet.v1.Requirement\x12*\n\x04\x62ots\x18\x04 \x03(\x0b\x32\x1c.buildgrid.fleet.v1.BotCount\"\xd6\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63onfig_hash\x18\x05 \x01(\t\x12\x1b\n\x13refused_config_hash\x18\x06 \x01(\t\x12\x1c\n\x14refused_config_error\x18\x07 \x01(\t\x12 \n\x18\x63onfig_fields_at_restart\x18\x08 \x03(\t\"\xe3\x01\n\x0bRequirement\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x18\n\x10requirement_hash\x18\x02 \x01(\t\x12\x30\n\nproperties\x18\x03 \x03(\x0b\x32\x1c.buildgrid.fleet.v1.Property\x12\x16\n\x0eproperty_label\x18\x04 \x01(\t\x12\x0e\n\x06queued\x18\x05 \x01(\x03\x12\x11\n\texecuting\x18\x06 \x01(\x03\x12\x36\n\x12oldest_queued_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"r\n\x08\x42otCount\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12@\n\x06status\x18\x02 \x01(\x0e\x32\x30.google.devtools.remoteworkers.v1test2.BotStatus\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"&\n\x08Property\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t2X\n\x05\x46leet\x12O\n\x08GetState\x12#.buildgrid.fleet.v1.GetStateRequest\x1a\x1e.buildgrid.fleet.v1.FleetStateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'buildgrid.fleet.v1.fleet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSTATEREQUEST']._serialized_start=87
-  _globals['_GETSTATEREQUEST']._serialized_end=128
-  _globals['_FLEETSTATE']._serialized_start=131
-  _globals['_FLEETSTATE']._serialized_end=287
-  _globals['_REPLICA']._serialized_start=290
-  _globals['_REPLICA']._serialized_end=504
-  _globals['_REQUIREMENT']._serialized_start=507
-  _globals['_REQUIREMENT']._serialized_end=734
-  _globals['_PROPERTY']._serialized_start=736
-  _globals['_PROPERTY']._serialized_end=774
-  _globals['_FLEET']._serialized_start=776
-  _globals['_FLEET']._serialized_end=864
+  _globals['_GETSTATEREQUEST']._serialized_start=137
+  _globals['_GETSTATEREQUEST']._serialized_end=178
+  _globals['_FLEETSTATE']._serialized_start=181
+  _globals['_FLEETSTATE']._serialized_end=381
+  _globals['_REPLICA']._serialized_start=384
+  _globals['_REPLICA']._serialized_end=598
+  _globals['_REQUIREMENT']._serialized_start=601
+  _globals['_REQUIREMENT']._serialized_end=828
+  _globals['_BOTCOUNT']._serialized_start=830
+  _globals['_BOTCOUNT']._serialized_end=944
+  _globals['_PROPERTY']._serialized_start=946
+  _globals['_PROPERTY']._serialized_end=984
+  _globals['_FLEET']._serialized_start=986
+  _globals['_FLEET']._serialized_end=1074
 # @@protoc_insertion_point(module_scope)

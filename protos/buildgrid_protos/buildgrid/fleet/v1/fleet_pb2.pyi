@@ -6,6 +6,7 @@ and which jobs wait for which bots. The replicas share their state: any of them 
 """
 
 from collections import abc as _abc
+from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2 as _bots_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -52,6 +53,7 @@ class FleetState(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     REQUIREMENTS_FIELD_NUMBER: _builtins.int
+    BOTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """The moment, by the database's clock."""
@@ -64,16 +66,21 @@ class FleetState(_message.Message):
     def requirements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Requirement]:
         """Unfinished jobs by what they require. Empty when there are none."""
 
+    @_builtins.property
+    def bots(self) -> _containers.RepeatedCompositeFieldContainer[Global___BotCount]:
+        """Bots that have a session. Empty when there are none."""
+
     def __init__(
         self,
         *,
         time: _timestamp_pb2.Timestamp | None = ...,
         replicas: _abc.Iterable[Global___Replica] | None = ...,
         requirements: _abc.Iterable[Global___Requirement] | None = ...,
+        bots: _abc.Iterable[Global___BotCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicas", b"replicas", "requirements", b"requirements", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bots", b"bots", "replicas", b"replicas", "requirements", b"requirements", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,6 +185,33 @@ class Requirement(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Requirement: _TypeAlias = Requirement  # noqa: Y015
+
+@_typing.final
+class BotCount(_message.Message):
+    """Bots of one instance that report the same status."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_NAME_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    instance_name: _builtins.str
+    status: _bots_pb2.BotStatus.ValueType
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        instance_name: _builtins.str = ...,
+        status: _bots_pb2.BotStatus.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "instance_name", b"instance_name", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BotCount: _TypeAlias = BotCount  # noqa: Y015
 
 @_typing.final
 class Property(_message.Message):
