@@ -23,10 +23,12 @@ from buildgrid_scheduler.storage.abc import StorageABC
 
 BELIEVED_FOR = timedelta(minutes=1)
 
-# Bounds on memory: 32 walks of up to 50,000 entries and two of up to a million are about 400 MB at the very
+# Bounds on memory: 64 walks of up to 50,000 entries and two of up to a million are about 500 MB at the very
 # worst, and a few MB in any real build.
 _WALKS = 32
 _LARGE_WALKS = 2
+_LARGE_WAITING = 32
+"""walks that wait to go on as large ones, and let others have their place among all"""
 _LARGE_ENTRIES = 50_000
 
 
@@ -50,6 +52,7 @@ class InputTreeCheck:
         self._complete = CompleteDirectories()
         self._walks = asyncio.Semaphore(_WALKS)
         self._large_walks = asyncio.Semaphore(_LARGE_WALKS)
+        self._large_waiting = asyncio.Semaphore(_LARGE_WAITING)
 
     async def check(self, command: Digest, input_root: Digest) -> None:
         """Returns when the command and the whole tree are in the CAS; all of it counts as just used.
@@ -58,7 +61,8 @@ class InputTreeCheck:
         be seen; below a missing directory nothing can), InvalidArgument for a malformed tree or one with more
         than `max_entries` entries in its distinct directories.
         """
-        async with self._walks, AsyncExitStack() as stack:
+        async with AsyncExitStack() as place:
+            await place.enter_async_context(self._walks)
             began = self._clock()
             walk = InputTreeWalk(
                 input_root, lambda key: self._complete.until(key, began), max_entries=self._max_entries
@@ -69,12 +73,18 @@ class InputTreeCheck:
                 await self._blocking(self._step, walk)
                 if walk.entries > _LARGE_ENTRIES and not large:
                     large = True
-                    await stack.enter_async_context(self._large_walks)
+                    await self._change_place(place)
         if walk.missing_count:
             raise MissingBlobs(_told(walk), walk.missing)
         # Not longer than what was not looked at again.
         until = min(began + BELIEVED_FOR.total_seconds(), walk.known_until)
         await self._blocking(self._complete.add, walk.directories, until)
+
+    async def _change_place(self, place: AsyncExitStack) -> None:
+        """From one among all walks to one among the large ones. Meanwhile a small one may have the first."""
+        async with self._large_waiting:
+            await place.aclose()
+            await place.enter_async_context(self._large_walks)
 
     def _step(self, walk: InputTreeWalk) -> None:
         if directories := walk.unread():

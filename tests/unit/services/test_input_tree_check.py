@@ -204,6 +204,28 @@ async def test_large_trees_wait_for_each_other_and_small_ones_do_not_wait_for_th
         await asyncio.gather(*checks)
 
 
+async def test_large_trees_that_wait_leave_their_place_to_small_ones(
+    storage: CountingStorage, blocking: Blocking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_tree_check, "_LARGE_ENTRIES", 10)
+    monkeypatch.setattr(input_tree_check, "_WALKS", 3)
+    large = []
+    for number in range(5):
+        below = storage.put(packed(directory({f"below {number}": X})))
+        storage.held.add(digest_key(below))
+        large.append(storage.put(packed(directory({f"{n}": X for n in range(20)}, {"below": below}))))
+    small = storage.put(packed(directory({"a": X})))
+    inputs = InputTreeCheck(storage, blocking)
+    checks = [asyncio.create_task(inputs.check(COMMAND, root)) for root in large]
+    for _ in range(2):
+        await asyncio.to_thread(storage.arrived.acquire)
+    # Two are walked on, the other three wait: more than there are places.
+    await asyncio.wait_for(inputs.check(COMMAND, small), 10)
+    assert not any(check.done() for check in checks)
+    storage.open.set()
+    await asyncio.wait_for(asyncio.gather(*checks), 20)
+
+
 def test_of_too_many_complete_directories_the_oldest_are_forgotten() -> None:
     memory = CompleteDirectories(most=2)
     memory.add([b"a", b"b"], until=5.0)
