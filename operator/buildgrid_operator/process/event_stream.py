@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import kopf
@@ -38,7 +38,7 @@ class EventStream:
         listed: Listed,
         stop: threading.Event,
     ) -> None:
-        """Until `stop`, or until a watch fails for good, which raises. Blocks: to be called on a thread.
+        """Until `stop`, or until a watch fails for good, which raises, and sets it. Blocks: for a thread.
 
         kopf needs an event loop of its own, since it ends all tasks that were begun while it runs.
         `happened` and `listed` are called there, and must not block.
@@ -51,7 +51,7 @@ class EventStream:
             namespaces=namespaces,
             stop_flag=stop,
         )
-        asyncio.run(coroutine)
+        asyncio.run(_then_set(stop, coroutine))
 
     def _registry(
         self, kinds: Mapping[Kind, str], happened: Happened, listed: Listed
@@ -79,6 +79,14 @@ class EventStream:
             certificate_path=settings.cert_file,
             private_key_path=settings.key_file,
         )
+
+
+async def _then_set(stop: threading.Event, coroutine: Coroutine[Any, Any, None]) -> None:
+    """kopf waits for `stop` on a thread, and asyncio for that thread: it must be set, whatever ended."""
+    try:
+        await coroutine
+    finally:
+        stop.set()
 
 
 def stream_settings(kinds: Mapping[Kind, str]) -> kopf.OperatorSettings:

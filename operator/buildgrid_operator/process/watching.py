@@ -163,6 +163,10 @@ class Watches:
                 try:
                     listing = self._client.list(kind, namespace, labels=selector)
                 except KindMissing:
+                    # With its CRD all objects of a kind are gone; what they owned must not be made again.
+                    before = self._concerned_before(self._cache.all(kind))
+                    if gone := self._cache.forget(kind):
+                        keys |= before.union(*(self._concerned(obj) for obj in gone))
                     break
                 except Forbidden as error:
                     found[kind] = str(error)

@@ -67,6 +67,14 @@ class Cache:
                     news.append(obj)
             return news
 
+    def forget(self, kind: Kind) -> list[Manifest]:
+        """The cluster serves the kind no more: its objects are gone. Returns those that were known."""
+        with self._lock:
+            gone = [(ref, obj) for ref, obj in self._objects.items() if ref.kind == kind]
+            for ref, _ in gone:
+                self._drop(ref)
+            return [obj for _, obj in gone]
+
     def get(self, ref: ObjectRef) -> Manifest | None:
         """The object, or None. It is shared: not to be changed."""
         with self._lock:
