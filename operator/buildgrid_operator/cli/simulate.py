@@ -117,11 +117,6 @@ def _compare(options: argparse.Namespace, setting: Setting, policies: Sequence[N
         title = f"{setting.trace.name}: {len(setting.trace.jobs)} jobs"
         draw_curves(curves, bound, title, options.pictures / f"{name}-waits.svg")
         draw_sizes(sizes, setting.trace, title, options.pictures / f"{name}-sizes.svg")
-    except ImportError:
-        print(
-            "simulate: --pictures needs pygal: pip install 'buildgrid-kubernetes[simulate]'", file=sys.stderr
-        )
-        return BAD
     except OSError as error:
         print(f"simulate: --pictures: {error}", file=sys.stderr)
         return BAD
