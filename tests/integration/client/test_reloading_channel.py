@@ -72,7 +72,7 @@ async def secure(echo: Echo) -> AsyncIterator[str]:
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((echo,))
     port = server.add_secure_port(
-        "localhost:0",
+        "127.0.0.1:0",
         grpc.ssl_server_credentials([(pair.key, pair.certificate)], CLIENTS.pem, require_client_auth=True),
     )
     await server.start()

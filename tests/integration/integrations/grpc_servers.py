@@ -37,7 +37,9 @@ class _Server:
     @property
     def endpoint(self) -> str:
         """For a configuration."""
-        return f"{'grpc' if self._credentials is None else 'grpcs'}://localhost:{self.port}"
+        if self._credentials is None:
+            return f"grpc://127.0.0.1:{self.port}"
+        return f"grpcs://localhost:{self.port}"  # as the certificate says
 
     def channel(self) -> grpc.Channel:
         """A plain channel to it."""
@@ -50,7 +52,7 @@ class _Server:
         """Serve, again on the same port."""
         server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
         self.add_to(server)
-        address = f"localhost:{self.port}"
+        address = f"127.0.0.1:{self.port}"  # one family: the same port of ::1 may be anybody's
         if self._credentials is None:
             self.port = server.add_insecure_port(address)
         else:

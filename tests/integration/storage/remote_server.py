@@ -157,7 +157,7 @@ class RemoteServer:
         else:
             capabilities = FakeCapabilities(self._fake_capabilities)
         re_grpc.add_CapabilitiesServicer_to_server(capabilities, server)
-        address = f"localhost:{self.port}"
+        address = f"127.0.0.1:{self.port}"  # one family: the same port of ::1 may be anybody's
         if self._credentials is None:
             self.port = server.add_insecure_port(address)
         else:
