@@ -119,8 +119,9 @@ class RemoteServer:
 
     @property
     def endpoint(self) -> str:
-        scheme = "grpc" if self._credentials is None else "grpcs"
-        return f"{scheme}://localhost:{self.port}"
+        if self._credentials is None:
+            return f"grpc://127.0.0.1:{self.port}"
+        return f"grpcs://localhost:{self.port}"  # as the certificate says
 
     def start(self) -> None:
         """Serves; after a `stop` on the same port as before."""
