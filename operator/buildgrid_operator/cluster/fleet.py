@@ -149,7 +149,7 @@ class FleetClient:
                     metadata=self._metadata(address),
                 )
         except grpc.RpcError as error:
-            self._forget(address)
+            self._forget(address, error)
             raise _error_of(error, address) from error
         except NoAuthority as error:
             raise FleetRefused(str(error)) from error
@@ -185,9 +185,10 @@ class FleetClient:
             return self._authorities(address.namespace, named.name, named.key)
         return None if self._ca_file is None else self._ca_file.read_bytes()
 
-    def _forget(self, address: FleetAddress) -> None:
-        """Whatever is remembered may be the reason."""
-        if address.audience is not None and self._tokens is not None:
+    def _forget(self, address: FleetAddress, error: Any) -> None:
+        """What is remembered and may be the reason. Not the token, when nobody was there to see it."""
+        refused = error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+        if refused and address.audience is not None and self._tokens is not None:
             self._tokens.forget(address.audience)
         if address.authority is not None and self._authorities is not None:
             self._authorities.forget(address.namespace, address.authority.name, address.authority.key)

@@ -72,6 +72,9 @@ class PostgresKeeper:
             self._say(f"in {self._embedded.folder} could not be started again yet: {error}")
             log.info("next try to start the embedded PostgreSQL in %.1f s", next_try)
             return
+        except Exception:  # whatever it is, the next try may go well, and nobody else would make one
+            log.exception("starting the embedded PostgreSQL again failed")
+            return
         self._problem = None
         log.warning("the embedded PostgreSQL runs again, after %.1f s", time.monotonic() - began)
 

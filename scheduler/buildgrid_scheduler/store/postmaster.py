@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from buildgrid_scheduler.core.errors import FailedPrecondition
+from buildgrid_scheduler.core.errors import FailedPrecondition, Unavailable
 
 _PROC = Path("/proc")
 _PROGRAM = "postgres"
@@ -70,7 +70,9 @@ def make_way(folder: Path, patience: float) -> None:
 
     Its other processes end by themselves as soon as they notice. Those that have not within `patience`
     seconds are ended: with one of them alive the folder is not safe for another postmaster, and PostgreSQL
-    refuses to start. Only where no postmaster lives, and nobody starts one meanwhile.
+    refuses to start. A postmaster that somebody else has started meanwhile is left alone.
+
+    Raises Unavailable when a process cannot be ended, FailedPrecondition when it is not ours to end.
     """
     lines = _lock_file(folder)
     if (pid := _pid_in(lines)) is not None:
@@ -79,11 +81,15 @@ def make_way(folder: Path, patience: float) -> None:
     for number in (signal.SIGQUIT, signal.SIGKILL):
         if _within(patience, lambda: not _processes_of(folder)):
             break
+        if find_postmaster(folder) is not None:
+            return
         for left in _processes_of(folder):
-            with suppress(ProcessLookupError):
-                os.kill(left, number)
+            _signal(left, number, folder)
     else:
-        _within(patience, lambda: not _processes_of(folder))
+        if not _within(patience, lambda: not _processes_of(folder)):
+            raise Unavailable(f"processes of a PostgreSQL on {folder} do not end: {_processes_of(folder)}")
+    if find_postmaster(folder) is not None:
+        return
     if not lines or not _PROC.exists():
         return
     # PostgreSQL takes over the lock files of a process that is gone, and believes any other one.
@@ -91,6 +97,17 @@ def make_way(folder: Path, patience: float) -> None:
         (folder / "postmaster.pid").unlink(missing_ok=True)
         for lock in _socket_lock(lines):
             lock.unlink(missing_ok=True)
+
+
+def _signal(pid: int, number: int, folder: Path) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it has just ended
+    except PermissionError as error:
+        raise FailedPrecondition(
+            f"process {pid} of a PostgreSQL on {folder} is another user's: end it, or use another folder"
+        ) from error
 
 
 def _lock_file(folder: Path) -> list[str]:
