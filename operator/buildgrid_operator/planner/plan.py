@@ -20,7 +20,7 @@ from buildgrid_operator.planner.memory import (
 )
 from buildgrid_operator.planner.needs import Need, impatient_at, needs_of
 from buildgrid_operator.planner.schedules import Floor, floor_at
-from buildgrid_operator.planner.victims import UNREGISTERED, by_use, outdated, staying
+from buildgrid_operator.planner.victims import UNREGISTERED, by_use, is_outdated, outdated, staying
 
 STALE_AFTER = timedelta(seconds=15)
 _NOT_BEFORE = timedelta(milliseconds=1)
@@ -231,7 +231,9 @@ def _grow(draft: _Draft) -> None:
         draft.limits.add(Limit.PAUSED)
         more = 0
     cordoned = [
-        bot for bot in draft.fleet.bots if bot.state is BotState.DRAINING and not _is_outdated(draft, bot)
+        bot
+        for bot in draft.fleet.bots
+        if bot.state is BotState.DRAINING and not is_outdated(draft.fleet, bot)
     ]
     draft.restore = [bot.name for bot in sorted(cordoned, key=lambda bot: (-bot.busy_slots, bot.name))[:more]]
     draft.create = min(more - len(draft.restore), max(0, policy.max_bots - len(draft.fleet.bots)))
@@ -249,12 +251,9 @@ def _shrink(draft: _Draft) -> None:
         spare = allowed
         if (again := next_period(policy.scale_down, draft.history, now)) is not None:
             draft.wake.append(again)
-    if spare and policy.paused_scale_in:
+    if policy.paused_scale_in and (above or spare):
         draft.limits.add(Limit.PAUSED)
-        spare = 0
-    if above and policy.paused_scale_in:
-        draft.limits.add(Limit.PAUSED)
-        above = 0
+        above = spare = 0
     go = max(above, spare)
     unregistered, idle = draft.of_state(*UNREGISTERED), draft.of_state(BotState.IDLE)
     draft.remove = [bot.name for bot in unregistered[:go]]
@@ -283,11 +282,6 @@ def _replace(draft: _Draft) -> None:
     ready = len(draft.of_state(BotState.IDLE, BotState.BUSY))
     may_go = max(0, ready - (level - policy.max_unavailable))
     draft.cordon = [bot.name for bot in registered[:may_go]]
-
-
-def _is_outdated(draft: _Draft, bot: Bot) -> bool:
-    most = draft.fleet.policy.max_actions_per_bot
-    return bot.outdated or (most is not None and bot.actions >= most)
 
 
 def _finished(draft: _Draft) -> FleetPlan:

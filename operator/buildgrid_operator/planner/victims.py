@@ -15,9 +15,14 @@ def staying(fleet: Fleet) -> list[Bot]:
 
 
 def outdated(fleet: Fleet) -> list[Bot]:
-    """Those to be replaced: of an older template, or worn out."""
+    """Those to be replaced, the most useless first."""
+    return by_use(bot for bot in staying(fleet) if is_outdated(fleet, bot))
+
+
+def is_outdated(fleet: Fleet, bot: Bot) -> bool:
+    """Of an older template, or worn out."""
     most = fleet.policy.max_actions_per_bot
-    return by_use(bot for bot in staying(fleet) if bot.outdated or (most is not None and bot.actions >= most))
+    return bot.outdated or (most is not None and bot.actions >= most)
 
 
 def by_use(bots: Iterable[Bot]) -> list[Bot]:

@@ -23,6 +23,14 @@ def _build(
         left -= wave
 
 
+def _moments(rng: random.Random, per_hour: float, hours: float) -> Iterator[float]:
+    """Seconds at which something happens, so often on average, until the hours are over."""
+    at = 0.0
+    while at < hours * HOUR:
+        at += rng.expovariate(per_hour / HOUR)
+        yield at
+
+
 def working_day(seed: int) -> Trace:
     """Two days of a team: builds come with the hours, most before noon and in the afternoon, few at night."""
     rng = random.Random(seed)
@@ -40,9 +48,7 @@ def ci_burst(seed: int) -> Trace:
     """Eight hours of merges: now and then a burst of hundreds of actions, and quiet in between."""
     rng = random.Random(seed)
     jobs: list[Job] = []
-    at = 0.0
-    while at < 8 * HOUR:
-        at += rng.expovariate(2 / HOUR)
+    for at in _moments(rng, 2, 8):
         jobs += _build(rng, at, rng.randint(200, 800), 8.0, width=200)
     return trace_of("CI burst", jobs)
 
@@ -60,9 +66,7 @@ def long_tail(seed: int) -> Trace:
     """Many short actions and, in each build, some tests of half an hour."""
     rng = random.Random(seed)
     jobs: list[Job] = []
-    at = 0.0
-    while at < 8 * HOUR:
-        at += rng.expovariate(4 / HOUR)
+    for at in _moments(rng, 4, 8):
         jobs += _build(rng, at, 150, 3.0)
         jobs += (
             Job(at + rng.random() * 120, "linux", rng.uniform(900, 1800)) for _ in range(rng.randint(1, 4))
@@ -74,9 +78,7 @@ def two_labels(seed: int) -> Trace:
     """Two kinds of work, one rare and dear."""
     rng = random.Random(seed)
     jobs: list[Job] = []
-    at = 0.0
-    while at < 8 * HOUR:
-        at += rng.expovariate(6 / HOUR)
+    for at in _moments(rng, 6, 8):
         jobs += _build(rng, at, 120, 5.0)
         if rng.random() < 0.3:
             jobs += _build(rng, at + 30, 10, 60.0, width=10, requirement="gpu")
@@ -86,10 +88,7 @@ def two_labels(seed: int) -> Trace:
 def steady(seed: int) -> Trace:
     """Six hours of independent jobs at an even rate."""
     rng = random.Random(seed)
-    jobs, at = [], 0.0
-    while at < 6 * HOUR:
-        at += rng.expovariate(0.5)
-        jobs.append(Job(at, "linux", rng.expovariate(1 / 20)))
+    jobs = [Job(at, "linux", rng.expovariate(1 / 20)) for at in _moments(rng, 1800, 6)]
     return trace_of("steady", jobs)
 
 

@@ -82,7 +82,7 @@ def run(setting: Setting, policy: NamedPolicy) -> tuple[Figures, Result]:
             quantile(waits, 0.99),
             sum(wait > setting.target_wait for wait in waits) / len(waits),
             result.pod_seconds,
-            result.pod_seconds * setting.fleet.slots - result.busy_seconds,
+            result.pod_seconds * setting.fleet.slots - setting.trace.work,
             result.pod_seconds / setting.bounds.packed,
             result.turns,
             result.interrupted,

@@ -107,8 +107,6 @@ class Result:
     """seconds of each job, of its first start"""
     pod_seconds: float
     cost: float
-    busy_seconds: float
-    """slot-seconds of work that was not in vain"""
     interrupted: int
     """jobs that were killed by the controller"""
     lost: int
@@ -137,13 +135,12 @@ class World:
         self._left = len(trace.jobs)
         self._started: list[float] = [inf] * len(trace.jobs)
         self._on: list[SimBot | None] = [None] * len(trace.jobs)
-        self._began: list[float] = [0.0] * len(trace.jobs)
         self._decide_at = inf
         self._not_before = 0.0
         self._direction = 0
         self._count = 0
         self._ended: list[SimBot] = []
-        self.result = Result([], 0.0, 0.0, trace.work, 0, 0, 0, [(0.0, 0)], 0.0)
+        self.result = Result([], 0.0, 0.0, 0, 0, 0, [(0.0, 0)], 0.0)
 
     # --- what controllers do
 
@@ -244,7 +241,7 @@ class World:
         bot.jobs.add(number)
         job = self.jobs[number]
         self._started[number] = min(self._started[number], self.now)
-        self._on[number], self._began[number] = bot, self.now
+        self._on[number] = bot
         self.demand[job.requirement].executing += 1
         self._at(self.now + job.duration, partial(self._done, number, bot))
 
