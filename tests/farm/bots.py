@@ -77,6 +77,7 @@ class Bot:
         bot_id: str,
         *,
         properties: Mapping[str, str] | None = None,
+        worker_properties: Mapping[str, str] | None = None,
         capacity: int = 1,
         long_poll: bool = False,
     ) -> None:
@@ -89,6 +90,8 @@ class Bot:
         for key, value in (properties or {}).items():
             device.properties.add(key=key, value=value)
         self._worker = Worker(devices=[device])
+        for key, value in (worker_properties or {}).items():
+            self._worker.properties.add(key=key, value=value)
         if capacity > 1:
             self._worker.configs.add(key="capacity", value=str(capacity))
         if long_poll:

@@ -27,7 +27,7 @@ class Databases:
         self._folder = new_folder()
         url = os.environ.get("DATABASE_URL")
         if url is None:
-            self._embedded = EmbeddedProcess(self._folder)
+            self._embedded = EmbeddedProcess(self._folder / "data")
             url = self._embedded.url
             configure_for_speed(url)
         self._url = url
@@ -114,24 +114,25 @@ class MortalPostgres:
 
     def __init__(self) -> None:
         self._folder = new_folder()
-        self._process = EmbeddedProcess(self._folder)
+        self._data = self._folder / "data"
+        self._process = EmbeddedProcess(self._data)
         self.url = self._process.url
         configure_for_speed(self.url)
 
     def crash(self) -> None:
         """Immediate shutdown: no checkpoint, every connection is cut; the next start recovers."""
         self._process.kill()
-        postmaster = int((self._folder / "postmaster.pid").read_text().splitlines()[0])
+        postmaster = int((self._data / "postmaster.pid").read_text().splitlines()[0])
         os.kill(postmaster, signal.SIGQUIT)
         eventually_sync(lambda: not _alive(postmaster), _WITHIN, lambda: "PostgreSQL does not go down")
 
     def start(self) -> None:
         """Start it again; returns when it accepts connections."""
-        self._process = EmbeddedProcess(self._folder)
+        self._process = EmbeddedProcess(self._data)
 
     def close(self) -> None:
         """Stop it, if it runs."""
-        if (self._folder / "postmaster.pid").exists():
+        if (self._data / "postmaster.pid").exists():
             self.crash()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -27,13 +27,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(options: argparse.Namespace) -> int:
     """Check; the findings are the command's output."""
     from buildgrid_scheduler.config import ConfigError
-    from buildgrid_scheduler.config.load import read_config
+    from buildgrid_scheduler.config.source import ConfigSource
     from buildgrid_scheduler.config.summary import notes, summary
-    from buildgrid_scheduler.server.config_files import check_files
+    from buildgrid_scheduler.server.config_files import read_checked
 
     try:
-        read = read_config(options.file)
-        check_files(read)
+        read = read_checked(ConfigSource(options.file))
     except ConfigError as error:
         _show_problems(error, as_json=options.json)
         return 2

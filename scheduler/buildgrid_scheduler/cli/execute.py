@@ -2,7 +2,8 @@
 
 The command's output goes to ours, its outputs appear below the current folder, and its exit code is ours.
 What the farm itself could not do ends with exit code 125, so that it is not mistaken for the command's. A
-command that succeeds without making an output that was asked for ends with 1.
+command that succeeds without making an output that was asked for ends with 1. A flag that cannot be used ends
+with 2, before any server is asked, as in all our programs.
 """
 
 import argparse
@@ -21,19 +22,20 @@ from buildgrid_client.channel import open_channel, parse_endpoint
 from buildgrid_client.credential_flags import add_credential_flags, credentials_of
 from buildgrid_client.credentials import Credentials
 from buildgrid_client.digests import digest_key
-from buildgrid_client.errors import ClientError
+from buildgrid_client.errors import CasError
 from buildgrid_client.execution import ExecutionClient
 from buildgrid_client.execution_errors import ExecutionFailed
 from buildgrid_client.remote_command import CommandResult, RemoteCommand, RemoteRunner
 from buildgrid_client.tree import Input, split_path
 
-from buildgrid_scheduler.cli.connecting import refusal, why_not
+from buildgrid_scheduler.cli.connecting import Door, no_storage, refusal, why_no_storage, why_not
 from buildgrid_scheduler.cli.outage_watch import OutageWatch
 from buildgrid_scheduler.cli.queue_watch import NoBotError, QueueWatch
 
 DEFAULT_ENDPOINT = "grpc://127.0.0.1:50051"
 FARM_FAILED = 125
 OUTPUT_MISSING = 1
+WRONG_USAGE = 2
 _ENVIRONMENT = "BUILDGRID"
 _CONNECT_TIMEOUT = timedelta(seconds=30)
 _LONGEST_TIMEOUT_S = 7 * 24 * 3600.0
@@ -46,7 +48,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="run one command on the farm",
         description="Run one command on the farm, as if it ran here: its output and its exit code are ours.",
         epilog="Nothing but the inputs and variables named here reaches the command. Exit code 125: the farm "
-        "could not run it; 1, of a command that succeeded: it did not make an --output. Example: "
+        "could not run it; 2, and nothing was run: a flag cannot be used; 1, of a command that succeeded: it "
+        "did not make an --output. Example: "
         "buildgrid-scheduler execute --input src --output hello "
         "--env PATH=/usr/bin:/bin -- gcc -o hello src/hello.c",
     )
@@ -56,6 +59,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default=_from_environment("ENDPOINT") or DEFAULT_ENDPOINT,
         metavar="URL",
         help="the server, grpc://HOST:PORT, or grpcs:// for TLS (default: %(default)s) [BUILDGRID_ENDPOINT]",
+    )
+    add(
+        "--cas-endpoint",
+        default=_from_environment("CAS_ENDPOINT") or None,
+        metavar="URL",
+        help="the storage, where that is another server (default: --endpoint) [BUILDGRID_CAS_ENDPOINT]",
     )
     add(
         "--instance",
@@ -86,15 +95,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
+    endpoints = {"--endpoint": args.endpoint, "--cas-endpoint": args.cas_endpoint or args.endpoint}
+    for flag, endpoint in endpoints.items():
+        try:
+            parse_endpoint(endpoint)
+        except ValueError as error:
+            return _end_without(args, f"{flag}: {error}", code=WRONG_USAGE)
     try:
-        parse_endpoint(args.endpoint)
-    except ValueError as error:
-        return _fail(args, f"--endpoint: {error}")
-    try:
-        credentials = credentials_of(args, [args.endpoint])
+        credentials = credentials_of(args, list(dict.fromkeys(endpoints.values())))
         command = _command_of(args)
     except ValueError as error:
-        return _fail(args, str(error))
+        return _end_without(args, str(error), code=WRONG_USAGE)
     try:
         return asyncio.run(_run(args, command, credentials))
     except KeyboardInterrupt:
@@ -103,12 +114,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace, command: RemoteCommand, credentials: Credentials) -> int:
-    channel = open_channel(args.endpoint, credentials)
+    scheduler = storage = Door(open_channel(args.endpoint, credentials), args.endpoint)
     try:
-        if problem := await why_not(channel, args):
-            return _fail(args, problem)
-        cas = CasClient(channel, args.instance)
-        execution = ExecutionClient(channel, args.instance, tool_name="buildgrid-scheduler execute")
+        if problem := await why_not(scheduler, args):
+            return _end_without(args, problem)
+        if args.cas_endpoint not in (None, args.endpoint):
+            channel = open_channel(args.cas_endpoint, credentials)
+            storage = Door(channel, args.cas_endpoint, "--cas-endpoint")
+            if problem := await why_no_storage(storage, args):
+                return _end_without(args, problem)
+        cas = CasClient(storage.channel, args.instance)
+        execution = ExecutionClient(scheduler.channel, args.instance, tool_name="buildgrid-scheduler execute")
         runner = RemoteRunner(cas, execution)
         with QueueWatch(args) as queue, closing(OutageWatch(args.endpoint, queue)) as outage:
             result = await runner.run(
@@ -119,15 +135,18 @@ async def _run(args: argparse.Namespace, command: RemoteCommand, credentials: Cr
             )
         written = await runner.write_outputs(result, Path())
     except NoBotError as error:
-        return _fail(args, str(error))
+        return _end_without(args, str(error))
     except ExecutionFailed as error:
-        return _fail(args, f"{error.message}{_remedy(error, args)}", error)
-    except ClientError as error:
-        return _fail(args, f"{args.endpoint}: {error}{refusal(error.code, args)}")
+        return _end_without(args, f"{error.message}{_remedy(error, args)}", error)
+    except CasError as error:
+        if error.code is grpc.StatusCode.UNIMPLEMENTED:
+            return _end_without(args, no_storage(storage))
+        return _end_without(args, f"{storage.endpoint}: {error}{refusal(error.code, args)}")
     except (OSError, ValueError) as error:
-        return _fail(args, str(error))
+        return _end_without(args, str(error))
     finally:
-        await channel.close()
+        for door in {scheduler, storage}:
+            await door.channel.close()
     return _end(args, command, result, written)
 
 
@@ -234,13 +253,15 @@ def _seconds(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _fail(args: argparse.Namespace, message: str, error: ExecutionFailed | None = None) -> int:
-    """The farm could not run it: say so, with what the command had said until then."""
+def _end_without(
+    args: argparse.Namespace, message: str, error: ExecutionFailed | None = None, *, code: int = FARM_FAILED
+) -> int:
+    """There is no result: say why, with what the command had said until then."""
     said = None if error is None or error.response is None else error.response.result
     stdout, stderr = (b"", b"") if said is None else (said.stdout_raw, said.stderr_raw)
     if args.json:
         told = {
-            "exit_code": FARM_FAILED,
+            "exit_code": code,
             "error": {"message": message, "status": error.code.name if error is not None else None},
             "stdout": stdout.decode(errors="replace"),
             "stderr": stderr.decode(errors="replace"),
@@ -251,7 +272,7 @@ def _fail(args: argparse.Namespace, message: str, error: ExecutionFailed | None 
         sys.stdout.flush()
         sys.stderr.buffer.write(stderr)
     _say(message)
-    return FARM_FAILED
+    return code
 
 
 def _say(message: str) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "bots": "show connected bots",
     "cancel": "cancel operations",
     "drain": "keep bots from getting more work",
+    "export-history": "print finished jobs, as a trace for buildgrid-operator simulate",
     "execute": "run one command on the farm",
 }
 """What each is for; its module is named alike."""

@@ -24,30 +24,32 @@ def run(options: argparse.Namespace) -> int:
     from sqlalchemy.exc import DBAPIError
 
     from buildgrid_scheduler.config import ConfigError, load_config
-    from buildgrid_scheduler.server.database_errors import fatal_reason, shown
-    from buildgrid_scheduler.server.database_url import url_source
+    from buildgrid_scheduler.server.database_errors import fatal_reason, outage
+    from buildgrid_scheduler.server.database_url import checked_url, url_source
     from buildgrid_scheduler.store.migrate import (
         IncompatibleDatabaseError,
         database_revision,
         head_revision,
-        migrate,
+        upgrade,
     )
     from buildgrid_scheduler.store.provider import SqlProvider
 
     try:
-        url = options.database_url or url_source(load_config(options.config).database)
+        config = load_config(options.config)
+        given: str | None = options.database_url
+        url = checked_url(given, "--database-url") if given else url_source(config.database)
         if url is None:
             return _complain(
                 "no database; give --database-url, database.url in --config, or DATABASE_URL", code=2
             )
         with closing(SqlProvider(url)) as provider:
-            changed = migrate(provider)
+            changed = upgrade(provider)
             found = database_revision(provider)
     except (ConfigError, ValueError, IncompatibleDatabaseError) as error:
         return _complain(str(error), code=2)
     except DBAPIError as error:
         reason = fatal_reason(error)
-        return _complain(reason or shown(error), code=2 if reason else 1)
+        return _complain(f"the database cannot be used: {reason or outage(error)}", code=2 if reason else 1)
     known = found == head_revision()
     print(
         f"the database is at revision {found}"

@@ -45,13 +45,14 @@ def run(options: argparse.Namespace) -> int:
     from buildgrid_scheduler.config.source import ConfigSource
     from buildgrid_scheduler.core.errors import SchedulerError
     from buildgrid_scheduler.server.app import serve
-    from buildgrid_scheduler.server.config_files import check_files
+    from buildgrid_scheduler.server.config_files import read_checked
+    from buildgrid_scheduler.server.folders import make_folders
     from buildgrid_scheduler.server.grpc_server import StartError
     from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
 
     try:
         source = ConfigSource(options.config, overrides(options))
-        check_files(source.read())  # before anything is started, or a database migrated
+        make_folders(read_checked(source))  # before anything is started, or a database migrated
         ended = asyncio.run(serve(source))
     except (ConfigError, SchedulerError, IncompatibleDatabaseError, StartError, OSError) as error:
         for line in str(error).splitlines():

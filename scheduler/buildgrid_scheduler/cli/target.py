@@ -86,7 +86,7 @@ def run_on_target(command: str, options: argparse.Namespace, run: Callable[[Targ
 
     from buildgrid_scheduler.config import ConfigError
     from buildgrid_scheduler.core.errors import InvalidArgument, SchedulerError
-    from buildgrid_scheduler.server.database_errors import fatal_reason, shown
+    from buildgrid_scheduler.server.database_errors import fatal_reason, outage
     from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
 
     try:
@@ -98,7 +98,7 @@ def run_on_target(command: str, options: argparse.Namespace, run: Callable[[Targ
         message, code = str(error), 2 if isinstance(error, InvalidArgument) else 1
     except DBAPIError as error:
         reason = fatal_reason(error)
-        message, code = f"the database cannot be used: {reason or shown(error)}", 2 if reason else 1
+        message, code = f"the database cannot be used: {reason or outage(error)}", 2 if reason else 1
     for line in message.splitlines():
         print(f"buildgrid-scheduler {command}: {line}", file=sys.stderr)
     return code
@@ -135,12 +135,11 @@ def open_target(options: argparse.Namespace) -> Iterator[Target]:
 
 
 def _url(options: argparse.Namespace, config: "Config") -> "str | Callable[[], str]":
-    from buildgrid_scheduler.server.database_url import url_source
+    from buildgrid_scheduler.server.database_url import checked_url, url_source
     from buildgrid_scheduler.store.embedded import running_url
 
     if options.database_url is not None:
-        url: str = options.database_url
-        return url
+        return checked_url(options.database_url, "--database-url")
     if (source := url_source(config.database)) is not None:
         return source
     folder = (config.data / "postgres").absolute()

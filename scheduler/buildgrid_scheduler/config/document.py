@@ -26,6 +26,8 @@ class Document:
     lines: dict[Location, int] = field(default_factory=dict)
     written: dict[Location, str] = field(default_factory=dict)
     """texts with variables, as they are in the file: what the variables hold may be secret"""
+    problems: list[Problem] = field(default_factory=list)
+    """what cannot be read of it, where the rest can"""
     empty: set[Location] = field(default_factory=set)
     """fields with nothing after the colon, which is not the same as null where a section is expected"""
 
@@ -38,7 +40,7 @@ class Document:
 
 
 def read_document(path: Path, environment: Mapping[str, str]) -> Document:
-    """Raises ConfigError for what is not a mapping in YAML, with every problem that there is."""
+    """Raises ConfigError for what is not a mapping in YAML; smaller problems are in the document."""
     source = str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -46,11 +48,18 @@ def read_document(path: Path, environment: Mapping[str, str]) -> Document:
         raise ConfigError(source, [Problem(f"cannot be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:
         raise ConfigError(source, [Problem(f"is not YAML: it is not text in UTF-8 ({error})")]) from error
-    return parse_document(text, source, environment)
+    return _document_of(text, source, environment)
 
 
 def parse_document(text: str, source: str, environment: Mapping[str, str]) -> Document:
-    """As `read_document`, of a text."""
+    """The document that a text is. Raises ConfigError with every problem that there is."""
+    document = _document_of(text, source, environment)
+    if document.problems:
+        raise ConfigError(source, document.problems)
+    return document
+
+
+def _document_of(text: str, source: str, environment: Mapping[str, str]) -> Document:
     reader = _Reader(Document(source), environment, yaml.SafeLoader(text))
     try:
         node = reader.loader.get_single_node()
@@ -67,8 +76,6 @@ def parse_document(text: str, source: str, environment: Mapping[str, str]) -> Do
         problem = Problem(f"must be a mapping of fields, is a {what}", line=node.start_mark.line + 1)
         raise ConfigError(source, [problem])
     reader.document.values = reader.mapping(node, ())
-    if reader.problems:
-        raise ConfigError(source, reader.problems)
     return reader.document
 
 
@@ -77,7 +84,6 @@ class _Reader:
     document: Document
     environment: Mapping[str, str]
     loader: yaml.SafeLoader
-    problems: list[Problem] = field(default_factory=list)
     open_nodes: set[int] = field(default_factory=set)
 
     def value(self, node: yaml.Node, path: Location) -> Any:
@@ -149,4 +155,4 @@ class _Reader:
         return ""
 
     def _complain(self, node: yaml.Node, path: Location, message: str) -> None:
-        self.problems.append(Problem(message, show_path(path), node.start_mark.line + 1))
+        self.document.problems.append(Problem(message, show_path(path), node.start_mark.line + 1))

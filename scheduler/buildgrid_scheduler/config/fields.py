@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, BeforeValidator, JsonValue
 from pydantic.fields import FieldInfo
 
 from buildgrid_scheduler.config.problems import Location
@@ -80,6 +80,12 @@ def items_models(annotation: Any) -> list[Model]:
 def accepts_none(annotation: Any) -> bool:
     """Whether null is a value of its own."""
     return type(None) in alternatives(annotation)
+
+
+def is_plainly(field: FieldInfo, kind: type) -> bool:
+    """Whether a field holds values of this kind, or null, and has no manner of writing them of its own."""
+    kinds = set(alternatives(field.annotation)) - {type(None)}
+    return kinds == {kind} and not any(isinstance(entry, BeforeValidator) for entry in field.metadata)
 
 
 def choices_of(annotation: Any) -> list[str]:

@@ -2,11 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from buildgrid_scheduler.config.section import RELOADABLE, FieldError, Section
 
-PropertyKeys = frozenset[str]
+
+def _once_each(keys: Any) -> Any:
+    """A set would swallow what is there twice, as does somebody who reads it."""
+    if isinstance(keys, list):
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise FieldError(str(number), f"{key!r} is there twice; keep one")
+    return keys
+
+
+PropertyKeys = Annotated[frozenset[str], BeforeValidator(_once_each)]
 
 
 def _known(values: dict[str, Any]) -> frozenset[str]:
@@ -44,6 +54,13 @@ class DynamicPropertySetConfig(Section):
     @model_validator(mode="after")
     def _keys_are_known(self) -> "DynamicPropertySetConfig":
         known = self.match_property_keys | self.wildcard_property_keys
+        if both := self.match_property_keys & self.wildcard_property_keys:
+            default = "" if "match_property_keys" in self.model_fields_set else ", as it is by default"
+            raise FieldError(
+                "wildcard_property_keys",
+                f"{', '.join(sorted(both))}: must not be in match_property_keys, too{default}; a key "
+                "constrains, or it does not",
+            )
         if strange := self.unique_property_keys - known:
             raise FieldError(
                 "unique_property_keys",

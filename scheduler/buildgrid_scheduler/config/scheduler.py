@@ -14,7 +14,7 @@ _TICK = timedelta(milliseconds=10)
 class AgedJobsConfig(Section):
     """What becomes of jobs that are older than some age."""
 
-    job_max_age: Duration = timedelta(days=30)
+    job_max_age: Duration = Field(default=timedelta(days=30), ge=_SECOND)
     """older ones are handled"""
     handling_period: Duration = Field(default=timedelta(minutes=5), ge=_TICK)
     """how often they are looked for"""

@@ -1,5 +1,6 @@
 """What a configuration amounts to, in a few lines for people."""
 
+from buildgrid_scheduler.config.logger_names import unknown_loggers
 from buildgrid_scheduler.config.model import Config
 from buildgrid_scheduler.config.property_set import DynamicPropertySetConfig
 from buildgrid_scheduler.config.storage import (
@@ -59,6 +60,9 @@ def notes(config: Config) -> list[str]:
         found.append(
             "work of low priority may wait for ever (scheduler.priority_assignment_percentage is 100)"
         )
+    for name, nearest in unknown_loggers(config.logging.loggers):
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        found.append(f"logging.loggers: nothing logs as {name}{hint}")
     return found
 
 

@@ -24,6 +24,9 @@ _LONGEST = timedelta(days=36500)
 _BINARY = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 _DECIMAL = {"": 1, "k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i|[kKMGT])?B?")
+_POSTGRES_URL = re.compile(
+    r"postgres(?:ql)?://(?:[^@]*@)?(?:\[[0-9a-fA-F:.%]+\]|[^\s:/?@\[\]]*)(?::(\d{1,5}))?(?:/[^?]*)?(?:\?.*)?"
+)
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
@@ -86,6 +89,14 @@ def _instance_name(name: str) -> str:
     return name
 
 
+def _whole_address(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(  # noqa: TRY004 - what pydantic takes for a wrong value
+            f"must be HOST:PORT (is the number {value}); write for example 127.0.0.1:50051"
+        )
+    return value
+
+
 def _address(value: str) -> str:
     match = _ADDRESS.fullmatch(value)
     if match is None:
@@ -120,9 +131,11 @@ def _hosts(host: str) -> set[str]:
         return {name}
 
 
-def _postgres_url(value: str) -> str:
+def postgres_url(value: str) -> str:
+    """The value, if it is a URL of PostgreSQL by its form; ValueError for anything else."""
     # The value is not repeated: it may hold a password.
-    if not re.match(r"postgres(ql)?://", value):
+    match = _POSTGRES_URL.fullmatch(value)
+    if match is None or int(match[1] or 0) > 65535:
         raise ValueError("is not postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE")
     return value
 
@@ -135,9 +148,9 @@ def _http_url(value: str) -> str:
 
 InstanceName = Annotated[str, AfterValidator(_instance_name)]
 """segments joined by /; may be empty"""
-Address = Annotated[str, AfterValidator(_address)]
+Address = Annotated[str, BeforeValidator(_whole_address), AfterValidator(_address)]
 """HOST:PORT, a numeric IPv6 host in brackets; port 0: any free one"""
-PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+PostgresUrl = Annotated[str, AfterValidator(postgres_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 """never negative; more bounds with Field(ge=...)"""

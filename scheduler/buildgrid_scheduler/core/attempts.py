@@ -7,10 +7,11 @@ farm that is drained every hour does not use them up.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 RETRYABLE_STATUS_CODES = (13, 14)  # google.rpc INTERNAL, UNAVAILABLE
-
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=1)
 
 Counted = Literal["try", "infra"]
 """Against which of the two bounds an attempt that failed is counted."""
@@ -41,6 +42,16 @@ def after_failed_attempt(status_code: int, tries: Tries, limits: AttemptLimits) 
     if status_code not in RETRYABLE_STATUS_CODES or tries.n_tries >= limits.max_job_attempts:
         return None
     return Tries(tries.n_tries + 1, tries.n_infra_tries)
+
+
+def pause_of_bot(tries: Tries) -> timedelta:
+    """How long a bot that could not do a job is not given it again. Others may have it at once.
+
+    `tries`: the counts that the job waits with. The pause doubles, so that a bot alone that is out of order
+    for a moment does not use up all tries in that moment: 1 s, 2 s, 4 s, 8 s.
+    """
+    doublings = min(max(0, tries.n_tries - 2), 16)
+    return min(_LONGEST_PAUSE, _FIRST_PAUSE * (1 << doublings))
 
 
 def after_lost_lease(*, started: bool, announced: bool, tries: Tries, limits: AttemptLimits) -> Tries | None:

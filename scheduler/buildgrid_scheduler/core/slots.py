@@ -18,7 +18,8 @@ class Slots:
     free: int
     """for so many jobs it may be handed"""
     held: bool
-    """whether its call may be held: the bot is well and knows of a slot that it has no lease for"""
+    """whether its call may be held: the bot is well and knows of a slot that it has no lease for; with
+    `hold_full` it is enough that it has a lease"""
     empty: bool
     """whether nothing runs there: a suspect that it is given runs at once, and alone"""
 
@@ -30,6 +31,7 @@ def slots_of(
     status: BotStatus,
     drained: bool,
     suspects: Collection[str],
+    hold_full: bool = False,
 ) -> Slots:
     """The slots of a session whose leases go through these transitions.
 
@@ -41,9 +43,10 @@ def slots_of(
     unseen = sum(not leases[job].told for job in stay)
     well = status is BotStatus.OK
     sent = sum(leases[job] is Transition.SEND for job in stay)
+    known = len(stay) - unseen
     room = max(0, min(capacity - len(stay), MOST_NEW_LEASES - sent))
     return Slots(
         free=room if well and not drained and not taken else 0,
-        held=well and len(stay) - unseen < capacity,
+        held=(well and known < capacity) or (hold_full and known > 0),
         empty=not stay or capacity == 1,
     )

@@ -20,14 +20,14 @@ from buildgrid_scheduler.core.lease_transition import LeaseState
 from buildgrid_scheduler.core.requirements import Offer
 from buildgrid_scheduler.core.suspects import is_suspect
 from buildgrid_scheduler.engine.items import Effects, Tell
-from buildgrid_scheduler.engine.synchronizing import SessionOutcome
+from buildgrid_scheduler.engine.synchronizing import SessionOutcome, kind_of_bot
 from buildgrid_scheduler.store import statements as sql
 from buildgrid_scheduler.store.hot_connection import Row, Statements
 
 HashKey = tuple[str, str]
 """(instance, requirement hash)"""
-Kind = tuple[str, str, frozenset[str]]
-"""(instance, capacity class, requirement hashes): bots that ask for the same"""
+Kind = tuple[str, str, str, frozenset[str]]
+"""(instance, capacity class, avoided bot, requirement hashes): bots that ask for the same"""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,8 @@ class Claim:
     """One ask for work: bots of one kind, over the hashes that they may take."""
 
     instance: str
-    capacity_class: str
+    kind: str
+    """of the bots: see SessionOutcome.kind"""
     marks: dict[str, int]
     """by requirement hash: see WaitingBots.settle"""
     slots: list[SessionOutcome] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Claim:
             chosen=self.chosen,
             got=self.got,
             marks=self.marks,
-            capacity_class=self.capacity_class,
+            capacity_class=self.kind,
             avoided=self.avoided,
         )
 
@@ -104,7 +105,7 @@ class Claims:
             )
             if not hashes:
                 continue
-            kind = (instance, outcome.capacity_class, hashes)
+            kind = (instance, outcome.capacity_class, outcome.avoided_bot, hashes)
             if outcome.capacity > 1 and any(map(is_suspect, hashes)):
                 self._rest[outcome.item.session_name] = frozenset(h for h in hashes if not is_suspect(h))
                 ones.setdefault(kind, []).append(outcome)
@@ -126,20 +127,22 @@ class Claims:
         groups: dict[Kind, list[SessionOutcome]] = {}
         for outcome in self._more:
             if rest := self._rest[outcome.item.session_name]:
-                kind = (outcome.item.instance, outcome.capacity_class, rest)
+                kind = (outcome.item.instance, outcome.capacity_class, outcome.avoided_bot, rest)
                 groups.setdefault(kind, []).extend([outcome] * (outcome.slots.free - 1))
         for claim in [self._send(db, waiting, kind, slots) for kind, slots in groups.items() if slots]:
             self._read(claim)
 
     def _send(self, db: Statements, waiting: WaitingBots, kind: Kind, slots: list[SessionOutcome]) -> Claim:
-        instance, capacity_class, hashes = kind
+        instance, capacity_class, avoided_bot, hashes = kind
         marks = waiting.heard(instance, hashes)
-        claim = Claim(instance, capacity_class, marks, slots, blind=self.blind)
+        of_bots = kind_of_bot(capacity_class, avoided_bot)
+        claim = Claim(instance, of_bots, marks, slots, blind=self.blind)
         statement, values = claim_of(
             instance=instance,
             hashes=sorted(hashes),
             sessions=[outcome.item.session_name for outcome in slots],
             capacity_class=capacity_class,
+            avoided_bot=avoided_bot,
             now=self.now,
             told_at=self.now,
             exclude=self.exclude,
@@ -161,6 +164,7 @@ class Claims:
             claim.got.append(hash_)
             claim.waits.append((label, self.now - queued_at))
             outcome = by_session[session]
+            outcome.given += 1
             if is_suspect(hash_) and outcome.capacity > 1:
                 outcome.set_aside()
                 if not outcome.slots.empty:
@@ -178,6 +182,7 @@ def claim_of(
     hashes: Sequence[str],
     sessions: Sequence[str],
     capacity_class: str,
+    avoided_bot: str,
     now: datetime,
     told_at: datetime | None,
     exclude: Sequence[str] = (),
@@ -185,6 +190,7 @@ def claim_of(
 ) -> tuple[str, dict[str, object]]:
     """The statement, and its parameters, that leases waiting jobs to these sessions, one for each mention.
 
+    `avoided_bot`: the bot_id that they are all of, where there may be jobs that avoid it; empty otherwise.
     `told_at`: when the bots are told of them; none: not yet.
     """
     values: dict[str, object] = {
@@ -195,6 +201,9 @@ def claim_of(
         "told_at": told_at,
         "slots": list(sessions),
     }
+    if avoided_bot:
+        statement = sql.CLAIM_BY_AGE_FOR_BOT if by_age else sql.CLAIM_BY_PRIORITY_FOR_BOT
+        return statement, {**values, "class": capacity_class, "bot": avoided_bot, "now": now}
     if not capacity_class:
         return (sql.CLAIM_BY_AGE if by_age else sql.CLAIM_BY_PRIORITY), values
     statement = sql.CLAIM_BY_AGE_FOR_CLASS if by_age else sql.CLAIM_BY_PRIORITY_FOR_CLASS

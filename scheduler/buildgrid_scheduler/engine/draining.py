@@ -36,16 +36,19 @@ WHERE b.instance_name = %s AND NOT b.drained AND b.expires_at > %s AND b.bot_id 
   AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.session_name = b.name)
 ORDER BY b.connected_at DESC, b.name LIMIT %s
 """
+# A mark keeps since when it is there, and whose it is.
 _MARK = """
-INSERT INTO drains AS d (instance_name, bot_id, marked_at, disrupted)
-SELECT %s, b, %s, %s FROM unnest(%s::text[]) AS b ORDER BY b
+INSERT INTO drains AS d (instance_name, bot_id, marked_at, disrupted, owner)
+SELECT %s, b, %s, %s, %s FROM unnest(%s::text[]) AS b ORDER BY b
 ON CONFLICT (instance_name, bot_id) DO UPDATE SET disrupted = d.disrupted OR excluded.disrupted
 """
 _SET_DRAINED = "UPDATE bots SET drained = %s WHERE name = ANY(%s)"
-_UNMARK = "DELETE FROM drains WHERE instance_name = %s AND bot_id = ANY(%s) RETURNING bot_id"
+_UNMARK = """
+DELETE FROM drains WHERE instance_name = %s AND bot_id = ANY(%s) AND %s::text IN ('', owner) RETURNING bot_id
+"""
 _MARKS = """
 SELECT d.bot_id, d.marked_at, d.disrupted, b.name IS NOT NULL,
-       (SELECT count(*) FROM leases l WHERE l.session_name = b.name)
+       (SELECT count(*) FROM leases l WHERE l.session_name = b.name), d.owner
 FROM drains d LEFT JOIN bots b ON b.instance_name = d.instance_name AND b.bot_id = d.bot_id
 WHERE d.instance_name = %s ORDER BY d.bot_id
 """
@@ -65,6 +68,8 @@ class Drained:
     """whether it has a session"""
     leases: int
     """how many it still has, those that it was told to stop included"""
+    owner: str = ""
+    """who marked it first; empty for a person"""
 
     @property
     def done(self) -> bool:
@@ -77,22 +82,23 @@ def lock_bots(db: Statements, instance: str, bot_ids: Collection[str]) -> None:
     db.execute(_LOCK, (instance, list(bot_ids)))
 
 
-def drain_if_idle(instance: str, bot_ids: Sequence[str]) -> Transaction[list[str]]:
+def drain_if_idle(instance: str, bot_ids: Sequence[str], *, owner: str = "") -> Transaction[list[str]]:
     """Mark those of the bots that have no lease (IfIdle); returns them, with those that had a mark already.
 
-    A bot that is not connected has none. Raises InvalidArgument for what is no bot_id.
+    A bot that is not connected has none. `owner`: who marks them; a mark keeps its first one. Raises
+    InvalidArgument for what is no bot_id.
     """
     _check(bot_ids)
 
     def transaction(db: Statements, now: datetime, effects: Effects) -> list[str]:
         lock_bots(db, instance, bot_ids)
         sessions = {name: bot for name, bot, _ in db.rows(_SESSIONS, (instance, list(bot_ids)))}
-        return _mark_idle(db, instance, bot_ids, sessions, now, effects)
+        return _mark_idle(db, instance, bot_ids, sessions, now, effects, owner)
 
     return transaction
 
 
-def drain_some_if_idle(instance: str, number: int) -> Transaction[list[str]]:
+def drain_some_if_idle(instance: str, number: int, *, owner: str = "") -> Transaction[list[str]]:
     """Mark so many connected bots without a lease (IfIdle), or fewer where there are not so many.
 
     Returns them. The youngest sessions go first: others have more in their caches. A bot that somebody else
@@ -119,7 +125,7 @@ def drain_some_if_idle(instance: str, number: int) -> Transaction[list[str]]:
             # One that was marked meanwhile is somebody else's.
             sessions = {name: bot for name, bot, marked in rows if not marked}
             there = [bot for bot in chosen if bot in sessions.values()]
-            found += _mark_idle(db, instance, there, sessions, now, effects)
+            found += _mark_idle(db, instance, there, sessions, now, effects, owner)
         return found
 
     return once(transaction)
@@ -132,22 +138,24 @@ def _mark_idle(
     sessions: dict[str, str],
     now: datetime,
     effects: Effects,
+    owner: str,
 ) -> list[str]:
     """Mark those of the bots, all locked, that have no lease. `sessions`: bot_id by session."""
     busy = {sessions[name] for (name,) in db.rows(_BUSY, (list(sessions),))}
     idle = [bot for bot in dict.fromkeys(bot_ids) if bot not in busy]
     names = [name for name, bot in sessions.items() if bot not in busy]
-    _mark(db, instance, idle, names, now, effects, disrupted=False)
+    _mark(db, instance, idle, names, now, effects, owner, disrupted=False)
     return idle
 
 
 def drain_when_idle(
-    instance: str, bot_ids: Sequence[str], *, disrupted: bool = False
+    instance: str, bot_ids: Sequence[str], *, disrupted: bool = False, owner: str = ""
 ) -> Transaction[list[str]]:
     """Mark the bots at once (WhenIdle, cordon): what they have they keep, they get nothing new.
 
     Returns them. A bot may be marked before it connects. `disrupted`: its pod is being evicted or preempted,
-    which a later mark does not take back. Raises InvalidArgument for what is no bot_id.
+    which a later mark does not take back. `owner`: who marks them; a mark keeps its first one. Raises
+    InvalidArgument for what is no bot_id.
     """
     _check(bot_ids)
 
@@ -155,7 +163,7 @@ def drain_when_idle(
         lock_bots(db, instance, bot_ids)
         names = [name for name, _, _ in db.rows(_SESSIONS, (instance, list(bot_ids)))]
         chosen = list(dict.fromkeys(bot_ids))
-        _mark(db, instance, chosen, names, now, effects, disrupted=disrupted)
+        _mark(db, instance, chosen, names, now, effects, owner, disrupted=disrupted)
         return chosen
 
     return transaction
@@ -168,27 +176,39 @@ def _mark(
     names: Sequence[str],
     now: datetime,
     effects: Effects,
+    owner: str,
     *,
     disrupted: bool,
 ) -> None:
-    db.execute(_MARK, (instance, now, disrupted, list(bot_ids)))
+    db.execute(_MARK, (instance, now, disrupted, owner, list(bot_ids)))
     db.execute(_SET_DRAINED, (True, list(names)))
     effects.sessions.update(names)  # their calls, where they are held, are not to be woken for work any more
+    effects.fleet = True
 
 
-def undrain(instance: str, bot_ids: Sequence[str]) -> Transaction[list[str]]:
+def undrain(
+    instance: str, bot_ids: Sequence[str], *, owner: str = "", busy_only: bool = False
+) -> Transaction[list[str]]:
     """Take the marks away; returns the bots that had one. Those that wait can get work at once.
 
-    Raises InvalidArgument for what is no bot_id.
+    `owner`: only marks of this one; empty: whosever they are. `busy_only`: only of bots that have a lease,
+    since who drains others may have been told that they are idle. Raises InvalidArgument for what is no
+    bot_id.
     """
     _check(bot_ids)
 
     def transaction(db: Statements, now: datetime, effects: Effects) -> list[str]:
         lock_bots(db, instance, bot_ids)
-        names = [name for name, _, _ in db.rows(_SESSIONS, (instance, list(bot_ids)))]
-        marked = {bot for (bot,) in db.rows(_UNMARK, (instance, list(bot_ids)))}
+        sessions = db.rows(_SESSIONS, (instance, list(bot_ids)))
+        chosen = list(bot_ids)
+        if busy_only:
+            busy = {name for (name,) in db.rows(_BUSY, ([name for name, _, _ in sessions],))}
+            chosen = [bot for name, bot, _ in sessions if name in busy]
+        marked = {bot for (bot,) in db.rows(_UNMARK, (instance, chosen, owner))}
+        names = [name for name, bot, _ in sessions if bot in marked]
         db.execute(_SET_DRAINED, (False, names))
         effects.sessions.update(names)
+        effects.fleet = True
         return [bot for bot in dict.fromkeys(bot_ids) if bot in marked]
 
     return once(transaction)

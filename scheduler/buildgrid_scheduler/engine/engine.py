@@ -20,6 +20,7 @@ from buildgrid_scheduler.engine.batcher import BatchCounts, Batcher
 from buildgrid_scheduler.engine.completions import Completions
 from buildgrid_scheduler.engine.errands import Errands
 from buildgrid_scheduler.engine.following import Following
+from buildgrid_scheduler.engine.hang_ups import HangUps
 from buildgrid_scheduler.engine.held_calls import HeldCalls
 from buildgrid_scheduler.engine.items import (
     Call,
@@ -36,7 +37,7 @@ from buildgrid_scheduler.engine.items import (
 )
 from buildgrid_scheduler.engine.known import KnownRows
 from buildgrid_scheduler.engine.news import News
-from buildgrid_scheduler.engine.observer import EngineObserver
+from buildgrid_scheduler.engine.observer import EngineObserver, WorkObserver
 from buildgrid_scheduler.engine.reading import read_batch
 from buildgrid_scheduler.engine.round import RoundSettings
 from buildgrid_scheduler.engine.sessions import SessionTransactions
@@ -73,7 +74,8 @@ class Engine:
         self.watches = Watches()
         self.following = Following(self.watches, self.submit)
         self.completions = Completions(self.submit)
-        self.held = HeldCalls(self.waiting, self.sessions, self.submit)
+        self.hang_ups = HangUps(clock)
+        self.held = HeldCalls(self.waiting, self.sessions, self.submit, self.hang_ups)
         known = KnownRows(requires)
         self.news = News(self.waiting, self.watches, self.held, known, self.completions, self.submit)
 
@@ -157,12 +159,17 @@ class Engine:
 
     def observe(self, observer: EngineObserver) -> None:
         """Tell `observer` of all that is done. Before `start`."""
-        self._rounds.observer = self._calls.observer = observer
+        self.observe_work(observer)
         self._writer.observe = partial(observer.batch, "write")
         self._errands.observe = partial(observer.batch, "errand")
         self._reader.observe = partial(observer.batch, "read")
         for connection in (self._write_db, self._errand_db, self._read_db):
             connection.observe = observer.statement
+
+    def observe_work(self, observer: WorkObserver) -> None:
+        """Tell this one, too, of what is done, but not of the time that it takes. Before `start`."""
+        self._rounds.observers.append(observer)
+        self._calls.observers.append(observer)
 
     def reconfigure(self, policy: CompletionPolicy, settings: RoundSettings) -> None:
         """From the next batch and errand on these are in force. From any thread."""

@@ -8,7 +8,7 @@ from buildgrid_scheduler.engine.completions import Completions
 from buildgrid_scheduler.engine.events import log_errand
 from buildgrid_scheduler.engine.items import Call, Effects
 from buildgrid_scheduler.engine.news import News
-from buildgrid_scheduler.engine.observer import EngineObserver
+from buildgrid_scheduler.engine.observer import WorkObserver
 from buildgrid_scheduler.notifier.delivery import Delivery
 from buildgrid_scheduler.notifier.watches import Watches
 from buildgrid_scheduler.store.hot_connection import HotConnection, Statements
@@ -25,7 +25,7 @@ class Errands:
         self._news = news
         self._completions = completions
         self._clock = clock
-        self.observer: EngineObserver | None = None
+        self.observers: list[WorkObserver] = []
 
     def run(self, batch: Sequence[Call[Any]], delivery: Delivery) -> None:
         """Do each of them, and tell everyone."""
@@ -46,8 +46,8 @@ class Errands:
             self._news.failed(error, effects, self._clock())
             raise
         log_errand(effects)
-        if self.observer is not None:
-            self.observer.errand(effects)
+        for observer in self.observers:
+            observer.errand(effects)
         self._completions.tell(effects.completed)
         for job, state in effects.states.items():
             self._watches.publish(job, state, delivery)

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from buildgrid_scheduler.assigner.waiting import HeldCall, WaitingBots
 from buildgrid_scheduler.core.errors import Unavailable
+from buildgrid_scheduler.engine.hang_ups import HangUps
 from buildgrid_scheduler.engine.items import Call, Synchronize, Synchronized, Tell, WriteItem
 from buildgrid_scheduler.engine.sessions import SessionTransactions
 from buildgrid_scheduler.engine.synchronizing import SessionOutcome, taken_over
@@ -16,14 +17,23 @@ from buildgrid_scheduler.notifier.waits import done_within
 
 log = logging.getLogger(__name__)
 
+OF_ITSELF = 1.0
+"""Seconds before the end of its patience from which on a caller ends a call, and not its death: the caller's
+deadline comes sooner to itself than to us."""
+
 
 class HeldCalls:
     """Stands between the batches, which find out what there is to say, and `WaitingBots`."""
 
     def __init__(
-        self, waiting: WaitingBots, sessions: SessionTransactions, submit: Callable[[WriteItem], None]
+        self,
+        waiting: WaitingBots,
+        sessions: SessionTransactions,
+        submit: Callable[[WriteItem], None],
+        hang_ups: HangUps,
     ) -> None:
         """`submit`: hands an item to the engine."""
+        self._hang_ups = hang_ups
         self._waiting = waiting
         self._sessions = sessions
         self._submit = submit
@@ -39,8 +49,10 @@ class HeldCalls:
             # A wait, not the future itself, is what a cancellation hits: a claim may be on its way to it.
             await done_within(future)
         except asyncio.CancelledError:
+            self._breaks_off(item)
             item.ticket.abandon()
-            self._waiting.release(item)
+            if self._waiting.release(item):
+                self._note_broken(item)
             future.add_done_callback(lambda late: self._undo_late(item, late))
             raise
         return future.result()
@@ -57,7 +69,7 @@ class HeldCalls:
             return
         news = any(not _is_old(tell, item) for tell in outcome.tells)
         if item.hold and not news and outcome.slots.held and not outcome.at_once:
-            item.wakes_for, item.capacity_class = outcome.wakes_for, outcome.capacity_class
+            item.wakes_for, item.capacity_class = outcome.wakes_for, outcome.kind
             self.hold(item, delivery)
             return
         delivery.settle(item.ticket, answer)
@@ -72,8 +84,9 @@ class HeldCalls:
         if self._leaving:
             self.send_elsewhere(delivery)
 
-    def replace(self, sessions: Iterable[str], delivery: Delivery) -> None:
+    def replace(self, sessions: Sequence[str], delivery: Delivery) -> None:
         """Bots that call again do not wait in their earlier calls any more."""
+        self._hang_ups.called(sessions)
         for call in self._waiting.take(sessions):
             if isinstance(call, Synchronize):
                 delivery.settle(call.ticket, taken_over())
@@ -94,16 +107,35 @@ class HeldCalls:
     def send_elsewhere(self, delivery: Delivery) -> None:
         """From now on no call is held: this replica stops."""
         self._leaving = True
+        self._hang_ups.forget_all()
         for call in self._waiting.take_all():
             if isinstance(call, Synchronize):
                 delivery.settle(call.ticket, Unavailable("this replica is shutting down; try another"))
 
     def unheard(self, item: Synchronize, answer: Synchronized) -> None:
         """The bot hung up before it was told: what the answer gives it waits again."""
+        self._note_broken(item)
         jobs = [t.job_name for t in answer.leases if t.action is not None and t.job_name not in item.reports]
         if jobs:
-            log.info("bot %s hung up before it was told of its lease; the job waits again", item.bot_id)
+            log.debug("bot %s hung up before it was told of its lease; the job waits again", item.bot_id)
             self._submit(Call(Ticket(), self._sessions.hand_back(item.session_name, jobs, item.call_id)))
+
+    def broke_off(self, item: Synchronize, answer: Synchronized) -> None:
+        """The call ended after it had been answered here, and before its bot was told."""
+        self._breaks_off(item)
+        self.unheard(item, answer)
+
+    def never_named(self, session_name: str) -> None:
+        """The call that opens a session broke off before the session was there, or was told."""
+        if not self._leaving:
+            self._hang_ups.note(session_name, "")
+
+    def _breaks_off(self, item: Synchronize) -> None:
+        item.broken_off = time.monotonic() < item.patient_until - OF_ITSELF
+
+    def _note_broken(self, item: Synchronize) -> None:
+        if item.broken_off and not self._leaving:
+            self._hang_ups.note(item.session_name, item.call_id)
 
     def _undo_late(self, item: Synchronize, late: "asyncio.Future[Synchronized]") -> None:
         """An answer that came when nobody waited for it any more."""

@@ -48,6 +48,8 @@ class Effects:
     lease_changes: "list[LeaseChanges]" = field(default_factory=list)
     """what became of leases, for who counts it"""
     ended_sessions: list[EndedSession] = field(default_factory=list)
+    fleet: bool = False
+    """sessions or marks of bots changed, which nothing else here need tell"""
 
 
 @dataclass(slots=True)
@@ -143,7 +145,13 @@ class Synchronize:
     wakes_for: Offer | None = None
     """while it is held: what jobs it is woken for, if any"""
     capacity_class: str = ""
-    """of its session, while it is held"""
+    """of its session, while it is held; see SessionOutcome.kind"""
+    hold_full: bool = False
+    """hold it, too, while the bot has no slot free or takes nothing new, as long as it has leases"""
+    patient_until: float = float("inf")
+    """time.monotonic() when the caller stops waiting by itself"""
+    broken_off: bool = False
+    """the caller went away before that"""
     call_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     submitted: float = field(default_factory=time.monotonic)
 

@@ -6,10 +6,10 @@ Used by every transaction that ends or moves leases: the batch of reports, closi
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from buildgrid_scheduler.core.attempts import Tries, becomes_suspect
+from buildgrid_scheduler.core.attempts import Tries, becomes_suspect, pause_of_bot
 from buildgrid_scheduler.core.bot_status import BotStatus
 from buildgrid_scheduler.core.completed_job import CompletedJob
 from buildgrid_scheduler.core.completion import (
@@ -99,6 +99,8 @@ class Requeued:
     attempt: PastAttempt | None = None
     """what is noted of the attempt; none: it was never handed out, as far as anybody knows"""
     avoid_class: str | None = None
+    avoid_bot: str | None = None
+    """could not do it"""
 
 
 @dataclass(slots=True)
@@ -117,7 +119,7 @@ class LeaseChanges:
         if isinstance(outcome, Completion):
             self.completed.append((lease, outcome, bot_id))
         else:
-            self._retry(lease, outcome, bot_id, lease.requirement_hash)
+            self._retry(lease, outcome, bot_id, lease.requirement_hash, avoid_bot=bot_id)
 
     def lose(
         self, lease: LeaseRow, holder: Holder, *, reason: str, vanished: bool, taken_over: bool = False
@@ -147,7 +149,14 @@ class LeaseChanges:
         )
         hash_ = suspect_hash(lease.requirement_hash) if suspect else lease.requirement_hash
         session = lease.session_name if taken_over else None
-        self._retry(lease, outcome, holder.bot_id, hash_, holder.capacity_class or None, session)
+        self._retry(
+            lease,
+            outcome,
+            holder.bot_id,
+            hash_,
+            avoid_class=holder.capacity_class or None,
+            taken_over=session,
+        )
 
     def _retry(
         self,
@@ -155,14 +164,16 @@ class LeaseChanges:
         outcome: Retry,
         bot_id: str,
         hash_: str,
+        *,
         avoid_class: str | None = None,
+        avoid_bot: str | None = None,
         taken_over: str | None = None,
     ) -> None:
         counted = outcome.tries.counted_since(lease.tries)
         attempt = PastAttempt(
             bot_id, lease.told_at, lease.started_at, self.now, outcome.reason, counted, taken_over
         )
-        self.requeued.append(Requeued(lease, outcome.tries, hash_, attempt, avoid_class))
+        self.requeued.append(Requeued(lease, outcome.tries, hash_, attempt, avoid_class, avoid_bot))
 
     def hand_back(self, lease: LeaseRow, bot_id: str) -> None:
         """The job waits again as if it had never been handed out; not if it was cancelled meanwhile."""
@@ -202,7 +213,6 @@ class LeaseChanges:
             )
 
     def _write_requeued(self, db: Statements) -> None:
-        until = self.now + self.policy.avoid_class_for
         db.execute(
             sql.REQUEUE,
             (
@@ -212,9 +222,26 @@ class LeaseChanges:
                 [job.requirement_hash for job in self.requeued],
                 [None if job.attempt is None else json.dumps(job.attempt.to_json()) for job in self.requeued],
                 [job.avoid_class for job in self.requeued],
-                [None if job.avoid_class is None else until for job in self.requeued],
+                [job.avoid_bot for job in self.requeued],
+                [self._avoids_until(job, rather=False) for job in self.requeued],
+                [self._avoids_until(job, rather=True) for job in self.requeued],
+                [self.now] * len(self.requeued),
             ),
         )
+
+    def avoids(self, session_name: str) -> datetime | None:
+        """How long jobs may avoid the bot of a session that failed there now; none: there are none."""
+        failed = [job for job in self.requeued if job.avoid_bot and job.lease.session_name == session_name]
+        return max((self._avoids_until(job, rather=True) or self.now for job in failed), default=None)
+
+    def _avoids_until(self, job: Requeued, *, rather: bool) -> datetime | None:
+        """`rather`: where others may do it as well."""
+        if job.avoid_class is None and job.avoid_bot is None:
+            return None
+        pause = timedelta() if job.avoid_bot is None else pause_of_bot(job.tries)
+        if job.avoid_bot is None or rather:
+            pause = max(pause, self.policy.avoid_class_for)
+        return self.now + pause
 
     def _note_stopped(self, db: Statements) -> None:
         told = [(lease, bot_id) for lease, bot_id in self.freed if lease.told_at is not None]

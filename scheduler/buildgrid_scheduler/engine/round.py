@@ -25,6 +25,11 @@ from buildgrid_scheduler.store.hot_connection import Row, Statements
 _ENDS = (LeaseState.COMPLETED, LeaseState.CANCELLED)
 
 
+LEAVES_WITHIN = timedelta(seconds=10)
+"""So long the session of a bot that leaves, and has nothing left to do, outlives its last call, which may be
+repeated where the answer was lost."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoundSettings:
     """What a round needs to know of the configuration."""
@@ -78,12 +83,12 @@ class Round:
             )
         self.changes.write(db, store_results=self.settings.store_results)
         payloads = self._payloads(db)
-        self._refresh(db)
         claims = self._claims()
         arriving = {(j.instance, j.requirement_hash): self.requires(j.requirements) for j in self.new_jobs}
         claims.send(db, waiting, self.outcomes, arriving)
         claims.read(db, waiting)
         self.claims = claims.made
+        self._refresh(db)  # with what was claimed; it travels with whatever is sent next
         if payloads is not None:
             self._add_payloads(dict(payloads.fetchall()))
         for job in self.new_jobs:
@@ -146,18 +151,20 @@ class Round:
             db.execute(
                 sql.REFRESH_SESSIONS,
                 (
-                    self.expires_at,
+                    [self.expires_at(o) for o in alive],
                     [o.item.session_name for o in alive],
                     [int(o.item.status) for o in alive],
                     [" ".join(o.completed) for o in alive],
                     [o.item.call_id for o in alive],
+                    [o.given for o in alive],
+                    [self.changes.avoids(o.item.session_name) for o in alive],
                 ),
             )
 
-    @property
-    def expires_at(self) -> datetime:
-        """Until when the sessions of this round live without another call."""
-        return self.now + self.settings.keepalive
+    def expires_at(self, outcome: SessionOutcome) -> datetime:
+        """Until when a session of this round lives without another call."""
+        keepalive = self.settings.keepalive
+        return self.now + (min(keepalive, LEAVES_WITHIN) if outcome.leaving else keepalive)
 
     def _claims(self) -> Claims:
         # A job is not handed back in the answer that reports its failure, nor in the one that says stop.

@@ -21,7 +21,10 @@ from buildgrid_scheduler.store.hot_connection import Statements
 REAP_AT_ONCE = 10
 """Sessions that one reaping transaction closes: it stays short, and other replicas take the next."""
 
-_ROW = "SELECT name, bot_id, status, capacity, capacity_class, drained, connected_at FROM bots"
+STOPPED_CALLING = "it stopped calling"
+_LEFT = "it left"
+
+_ROW = "SELECT name, bot_id, status, capacity, capacity_class, drained, connected_at, avoided_until FROM bots"
 _LOCK_BY_BOT_ID = f"{_ROW} WHERE instance_name = %s AND bot_id = %s FOR UPDATE"
 _LOCK_BY_NAME = f"{_ROW} WHERE instance_name = %s AND name = %s FOR UPDATE"
 _LOCK_EXPIRED = f"{_ROW} WHERE expires_at < %s ORDER BY name LIMIT %s FOR UPDATE SKIP LOCKED"
@@ -30,11 +33,12 @@ _DELETE = "DELETE FROM bots WHERE name = ANY(%s)"
 # Under the lock of the bot: no mark is being made now.
 _INSERT = """
 INSERT INTO bots (name, instance_name, bot_id, status, capacity, offer, version, capacity_class,
-                  connected_at, expires_at, opened_from, drained)
+                  connected_at, expires_at, opened_from, fleet_uid, cluster_uid, avoided_until, drained)
 SELECT t.*, EXISTS (SELECT 1 FROM drains d WHERE d.instance_name = t.instance AND d.bot_id = t.bot)
 FROM (VALUES (%s::text, %s::text, %s::text, %s::int2, %s::int4, %s::jsonb, %s::text, %s::text,
-              %s::timestamptz, %s::timestamptz, %s::text))
-  AS t(name, instance, bot, status, capacity, offer, version, class, connected, expires, opened_from)
+              %s::timestamptz, %s::timestamptz, %s::text, %s::text, %s::text, %s::timestamptz))
+  AS t(name, instance, bot, status, capacity, offer, version, class, connected, expires, opened_from, fleet,
+       cluster, avoided)
 ON CONFLICT (instance_name, bot_id) DO NOTHING RETURNING name
 """
 
@@ -50,6 +54,7 @@ class _Session:
     capacity_class: str
     drained: bool
     connected_at: datetime
+    avoided_until: datetime | None
 
     def holder(self, disrupted: bool) -> Holder:
         """As leases are lost by it."""
@@ -71,6 +76,10 @@ class NewSession:
     capacity_class: str = ""
     opened_from: str = ""
     """the network address of whoever asks; empty if not known"""
+    fleet_uid: str = ""
+    """which fleet of bots it belongs to; empty for none"""
+    cluster_uid: str = ""
+    """which cluster it runs in; empty for none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,10 @@ class SessionTransactions:
                 offer = json.dumps(sorted(session.offer))
                 values = (session.name, session.instance, session.bot_id, int(session.status))
                 more = (session.capacity, offer, session.version, session.capacity_class, now, expires)
-                if db.rows(_INSERT, (*values, *more, session.opened_from)):
+                origin = (session.opened_from, session.fleet_uid, session.cluster_uid)
+                avoided = max((row.avoided_until for row in old if row.avoided_until), default=None)
+                if db.rows(_INSERT, (*values, *more, *origin, avoided)):
+                    effects.fleet = True
                     return expires
 
         return transaction
@@ -125,7 +137,7 @@ class SessionTransactions:
 
         def transaction(db: Statements, now: datetime, effects: Effects) -> int:
             expired = self._sessions(db, _LOCK_EXPIRED, (now, REAP_AT_ONCE))
-            self._close(db, expired, now, effects, "it stopped calling")
+            self._close(db, expired, now, effects, STOPPED_CALLING)
             return len(expired)
 
         return transaction
@@ -194,7 +206,10 @@ class SessionTransactions:
         db.execute(_DELETE, (names,))
         changes.tell(effects)
         effects.sessions.update(names)
-        effects.ended_sessions += [EndedSession(row.name, row.bot_id, reason) for row in rows]
+        busy = {lease.session_name for lease in leases}
+        for row in rows:
+            left = reason == STOPPED_CALLING and BotStatus(row.status).announces_end and row.name not in busy
+            effects.ended_sessions.append(EndedSession(row.name, row.bot_id, _LEFT if left else reason))
 
 
 _REFRESH = """

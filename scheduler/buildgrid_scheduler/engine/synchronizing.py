@@ -29,6 +29,7 @@ class SessionRow:
     completed_leases: str
     latest_call: str
     capacity_class: str
+    avoided_until: datetime | None
     drained: bool
     disrupted: bool | None
     """whether the mark of a drained bot says so; none: there is no mark, or it was not seen"""
@@ -48,11 +49,17 @@ class SessionOutcome:
     """jobs whose Action must be in the answer"""
     completed: list[str] = field(default_factory=list)
     slots: Slots = _NO_SLOTS
+    given: int = 0
+    """leases of waiting jobs that the session got in this round"""
     capacity: int = 1
     capacity_class: str = ""
+    avoided_bot: str = ""
+    """its bot_id while there may be jobs that avoid it; empty otherwise"""
     error: SchedulerError | None = None
     closed: bool = False
     """delete the session"""
+    leaving: bool = False
+    """the bot has announced its end, and has nothing left to do: its session ends within moments"""
     at_once: bool = False
     """do not hold the call: there is a job that the bot may have, but not in this answer"""
     unknown: bool = False
@@ -73,9 +80,19 @@ class SessionOutcome:
         """
         return self.asks_for if self.slots.empty else self.item.offer if self.slots.free else None
 
+    @property
+    def kind(self) -> str:
+        """Jobs that avoid one bot avoid all of its kind: of its class, or it alone."""
+        return kind_of_bot(self.capacity_class, self.avoided_bot)
+
     def set_aside(self) -> None:
         """It was given a suspect, and until that is done nothing else."""
         self.slots = replace(self.slots, free=0)
+
+
+def kind_of_bot(capacity_class: str, avoided_bot: str) -> str:
+    """For `WaitingBots`, where it stands for a capacity class. No class has a NUL."""
+    return f"{capacity_class}\0{avoided_bot}" if avoided_bot else capacity_class
 
 
 def unknown_session(name: str, bot_id: str) -> UnknownSession:
@@ -104,6 +121,8 @@ def synchronize(
         outcome.error = taken_over()
         return outcome
     outcome.capacity, outcome.capacity_class = session.capacity, session.capacity_class
+    if session.avoided_until is not None and session.avoided_until > changes.now:
+        outcome.avoided_bot = item.bot_id
     holder = session.holder(item.status)
     by_job = {lease.job_name: lease for lease in leases}
     before = session.completed_leases.split()
@@ -139,7 +158,9 @@ def synchronize(
         status=item.status,
         drained=session.drained,
         suspects=suspects,
+        hold_full=item.hold_full,
     )
+    outcome.leaving = item.status.announces_end and not any(step.stays for step in verdict.leases.values())
     return outcome
 
 
@@ -206,6 +227,8 @@ def _apply(
                 policy=changes.policy,
             )
             changes.end(lease, end, item.bot_id)
+            if isinstance(end, Retry):
+                outcome.avoided_bot = item.bot_id
             outcome.completed.append(job)
             outcome.at_once |= isinstance(end, Retry)
         case Transition.FREE:

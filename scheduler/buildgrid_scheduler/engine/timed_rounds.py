@@ -9,6 +9,7 @@ from buildgrid_scheduler.engine.abandoned import cancel_abandoned
 from buildgrid_scheduler.engine.engine import Engine
 from buildgrid_scheduler.engine.expiring import end_overlong, end_unserved
 from buildgrid_scheduler.engine.following import Following
+from buildgrid_scheduler.engine.hang_ups import doubt
 from buildgrid_scheduler.engine.items import Call, Effects
 from buildgrid_scheduler.engine.pruning import prune, prune_metadata
 from buildgrid_scheduler.engine.unheard import once
@@ -47,7 +48,10 @@ class TimedRounds:
             self._vigil = _vigil(settings)  # others may learn of it later, and go by the old one until then
 
     def expired_sessions(self) -> Iterator[int]:
-        """Close sessions whose bots stopped calling."""
+        """Close sessions whose bots stopped calling; sooner those of which a call broke off."""
+        if hang_ups := self._engine.hang_ups.settled():
+            self._call(doubt(hang_ups))
+            yield 0
         while closed := self._call(self._engine.sessions.reap()):
             yield closed
 

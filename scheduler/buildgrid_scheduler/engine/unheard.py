@@ -35,6 +35,7 @@ def once(transaction: Transaction[R]) -> Transaction[R]:
                 effects.states.update(told.states)
                 effects.arrivals += told.arrivals
                 effects.sessions |= told.sessions
+                effects.fleet |= told.fleet
                 return outcome
         identity = db.execute(_ID)
         outcome = transaction(db, now, effects)

@@ -15,7 +15,7 @@ from buildgrid_scheduler.engine.items import Enqueue, Enqueued, Synchronize, Wri
 from buildgrid_scheduler.engine.known import KnownRows
 from buildgrid_scheduler.engine.lease_ends import LeaseChanges
 from buildgrid_scheduler.engine.news import News
-from buildgrid_scheduler.engine.observer import EngineObserver
+from buildgrid_scheduler.engine.observer import WorkObserver
 from buildgrid_scheduler.engine.round import Round, RoundSettings
 from buildgrid_scheduler.notifier.delivery import Delivery
 from buildgrid_scheduler.notifier.watches import Watches
@@ -43,7 +43,7 @@ class Writer:
     ) -> None:
         self.policy, self.settings = policy, settings
         """of the next batch"""
-        self.observer: EngineObserver | None = None
+        self.observers: list[WorkObserver] = []
         self._db = db
         self._waiting = waiting
         self._watches = watches
@@ -108,8 +108,8 @@ class Writer:
     def _conclude(self, work: Round, delivery: Delivery) -> None:
         """The round is committed: tell everyone."""
         log_round(work)
-        if self.observer is not None:
-            self.observer.round(work)
+        for observer in self.observers:
+            observer.round(work)
         self._completions.tell(work.effects.completed)
         self._waiting.arrived(work.arrivals(), heard=False)
         again = False
@@ -120,7 +120,7 @@ class Writer:
         for job, state in work.effects.states.items():
             self._watches.publish(job, state, delivery)
         for outcome in work.outcomes:
-            self._held.conclude(outcome, work.expires_at, delivery)
+            self._held.conclude(outcome, work.expires_at(outcome), delivery)
         self._news.poke(work.effects.sessions)
         self._news.reached()
         # Calls that are held only now were not seen by whoever told of an arrival meanwhile.

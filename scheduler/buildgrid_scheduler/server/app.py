@@ -40,6 +40,7 @@ from buildgrid_scheduler.server.metrics.calls import CallMetrics
 from buildgrid_scheduler.server.metrics.fleet import FleetCollector
 from buildgrid_scheduler.server.monitoring import Monitoring
 from buildgrid_scheduler.server.open_files import allow_open_files
+from buildgrid_scheduler.server.ports import refuse_taken_ports
 from buildgrid_scheduler.server.reload import Outcome, Reloader
 from buildgrid_scheduler.server.replica import Replica
 from buildgrid_scheduler.server.stopping import all_done, tried, tried_within
@@ -63,6 +64,7 @@ async def serve(source: ConfigSource) -> bool:
     digest = source.digest()
     config = source.load()
     configure_logging(config.logging)
+    refuse_taken_ports(config)
     allow_open_files()
     sys.setswitchinterval(SWITCH_INTERVAL)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that nobody reads
@@ -157,15 +159,15 @@ class _Server:
             shown = [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME]
             reflection.enable_server_reflection(shown, server)
         port = bind(server, config.listen, credentials)
-        if config.fleet is not None and self._database is not None:
-            self._fleet_port = FleetPort(config, config.fleet, replica, self._database, calls)
+        if config.fleet is not None:  # only where there is a scheduler: see Config
+            self._fleet_port = FleetPort(config, config.fleet, replica, calls)
         try:
             await asyncio.to_thread(replica.start)
         except FailedPrecondition as error:
             raise StartError(str(error)) from error
         authentication.start()
         fleet = self._fleet()
-        self._heartbeat = heartbeat = self._write_down()
+        self._heartbeat = heartbeat = self._write_down(replica)
         await server.start()
         if self._fleet_port is not None:
             await self._fleet_port.start()
@@ -227,11 +229,11 @@ class _Server:
         fleet.start()
         return fleet
 
-    def _write_down(self) -> Heartbeat | None:
+    def _write_down(self, replica: Replica) -> Heartbeat | None:
         """Begin to write this replica down in the database, for whoever looks after the farm."""
         if self._database is None or not self._config.services.schedules:
             return None
-        heartbeat = Heartbeat(self._database.provider, this_replica(self._digest))
+        heartbeat = Heartbeat(self._database.provider, this_replica(self._digest), replica.sums)
         heartbeat.start()
         return heartbeat
 

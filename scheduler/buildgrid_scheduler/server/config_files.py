@@ -1,10 +1,11 @@
-"""What a configuration needs: files that are there and hold what they should, and optional packages.
+"""What a configuration needs: files that hold what they should, usable folders, and optional packages.
 
 All of it is looked at before a server starts anything, and all that is wrong is told at once. Later on a
 file that goes away or breaks is an outage, and none of this module's business.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,25 +17,46 @@ from buildgrid_scheduler.auth.key_sources import jwks_file, secret_file
 from buildgrid_scheduler.auth.tls import CertificateFiles, ReloadingCertificate, UnusableCertificateError
 from buildgrid_scheduler.config.auth import JwksConfig, JwtIssuerConfig, TlsConfig
 from buildgrid_scheduler.config.integrations import MeteringConfig
-from buildgrid_scheduler.config.load import ReadConfig
+from buildgrid_scheduler.config.load import InvalidConfigError, ReadConfig
 from buildgrid_scheduler.config.model import DatabaseConfig
-from buildgrid_scheduler.config.problems import Location
+from buildgrid_scheduler.config.problems import Location, Problem
+from buildgrid_scheduler.config.source import ConfigSource
 from buildgrid_scheduler.config.storage import ObjectStorageConfig, RemoteServerConfig
+from buildgrid_scheduler.config.values import postgres_url
+from buildgrid_scheduler.server.folders import folder_problems
 
 _Finding = tuple[Location, str]
 _PACKAGE = "needs the package {}: pip install 'buildgrid-kubernetes[{}]'"
 
 
-def check_files(read: ReadConfig) -> None:
-    """Raises ConfigError with the line and the remedy of each file that cannot be used, or package that is
-    not installed."""
+def read_checked(source: ConfigSource) -> ReadConfig:
+    """A configuration, with all that it needs looked at.
+
+    Raises ConfigError with the line and the remedy of each field, file or folder that cannot be used, and
+    each package that is not installed. Writes nothing.
+    """
+    known: Sequence[Problem] = ()
+    read: ReadConfig | None
+    try:
+        read = source.read()
+    except InvalidConfigError as error:
+        if error.rest is None:
+            raise
+        known, read = error.problems, error.rest
+    findings = _findings(read)
+    if findings or known:
+        raise read.error(findings, known)
+    return read
+
+
+def _findings(read: ReadConfig) -> dict[Location, str]:
     findings = dict(_in_section(read.config, ()))
     if read.config.metering is not None and find_spec("buildgrid_metering") is None:
         findings[("metering",)] = _PACKAGE.format("buildgrid-metering-client", "metering")
     if isinstance(read.config.storage, ObjectStorageConfig) and find_spec("obstore") is None:
         findings[("storage", "type")] = _PACKAGE.format("obstore", "object-store")
-    if findings:
-        raise read.error(findings)
+    findings |= folder_problems(read)
+    return findings
 
 
 def _in_section(section: BaseModel, at: Location) -> Iterator[_Finding]:
@@ -84,6 +106,7 @@ def _in_content(section: BaseModel, named: Mapping[Location, Path]) -> Iterator[
         match section:
             case DatabaseConfig():
                 yield from _texts(named)
+                yield from _urls(named)
             case ObjectStorageConfig():
                 yield from _texts({place: path for place, path in named.items() if len(place) > 1})
                 TlsFiles(section.ca_file).read()
@@ -125,6 +148,18 @@ def _texts(named: Mapping[Location, Path]) -> Iterator[_Finding]:
                 yield place, f"{path} is empty; write the secret into it"
         except UnicodeDecodeError:
             yield place, f"{path} is not text in UTF-8; write the secret into it and nothing else"
+
+
+def _urls(named: Mapping[Location, Path]) -> Iterator[_Finding]:
+    for place, path in named.items():
+        if place == ("password_file",):
+            continue
+        with suppress(UnicodeDecodeError):  # told already, as is an empty one
+            if content := path.read_text(encoding="utf-8").strip():
+                try:
+                    postgres_url(content)
+                except ValueError as error:
+                    yield place, f"what is in {path} {error}"
 
 
 def _token(section: BaseModel, name: str) -> Iterator[_Finding]:

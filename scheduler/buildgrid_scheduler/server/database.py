@@ -10,11 +10,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from buildgrid_scheduler.config import Config
 from buildgrid_scheduler.core.errors import FailedPrecondition
-from buildgrid_scheduler.server.database_errors import fatal_reason, shown
+from buildgrid_scheduler.server.database_errors import fatal_reason, outage
 from buildgrid_scheduler.server.database_url import notify_source, read_source, url_source
 from buildgrid_scheduler.server.postgres_keeper import PostgresKeeper
 from buildgrid_scheduler.store.embedded import EmbeddedPostgres
-from buildgrid_scheduler.store.migrate import database_revision, head_revision, migrate, runs_on
+from buildgrid_scheduler.store.migrate import database_revision, head_revision, runs_on, upgrade
 from buildgrid_scheduler.store.provider import SqlProvider
 
 log = logging.getLogger(__name__)
@@ -80,17 +80,17 @@ class Database:
     def _complain(self, error: Exception, retry: float) -> None:
         if (reason := fatal_reason(error)) is not None:
             raise FailedPrecondition(f"database {self.provider.shown_url}: {reason}") from error
-        self._waits(f"the database cannot be used yet: {shown(error)}")
+        self._waits(f"the database cannot be used yet: {outage(error)}")
         log.warning(
             "database %s cannot be used yet, next try in %.1f s: %s",
             self.provider.shown_url,
             retry,
-            shown(error),
+            outage(error),
         )
 
     def _prepare(self) -> None:
         if self._config.database.migrate:
-            migrate(self.provider)
+            upgrade(self.provider)
         elif not runs_on(self.provider):
             raise psycopg.OperationalError(
                 f"it is at revision {database_revision(self.provider) or 'none'}, this version needs "
@@ -104,7 +104,7 @@ class Database:
                 session.execute(text("SELECT 1"))
         except DBAPIError as error:
             kept = self._keeper.problem if self._keeper is not None else None
-            return kept or f"the database cannot be reached: {shown(error)}"
+            return kept or f"the database cannot be reached: {outage(error)}"
         return None
 
     def stop(self) -> None:

@@ -30,6 +30,23 @@ _FATAL = (
         'the user may not connect to database "{name}"; GRANT CONNECT',
     ),
 )
+# What may end by waiting, and may be mended sooner.
+_AWAY = (
+    (
+        r"failed to resolve host|could not translate host name|Name or service not known",
+        "correct the host in the URL, or the name service",
+    ),
+    (
+        r"Connection refused|No such file or directory|timeout|timed out|No route to host|is unreachable",
+        "start PostgreSQL there, or correct host and port in the URL",
+    ),
+    (
+        r"too many clients|remaining connection slots",
+        "raise max_connections of PostgreSQL, or lower database.pool_size",
+    ),
+)
+_QUESTION = re.compile(r"\s*Is the server running [^?]*\?")
+"""libpq's own remedy, which ours takes the place of"""
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 
@@ -51,6 +68,7 @@ def fatal_reason(error: BaseException) -> str | None:
     return None
 
 
-def shown(error: BaseException) -> str:
-    """The database's own words, without a trace of ours."""
-    return str(getattr(error, "orig", None) or error).strip()
+def outage(error: BaseException) -> str:
+    """The database's own words in one line, without a trace of ours; and what to do, where that is known."""
+    said = " ".join(_QUESTION.sub("", str(getattr(error, "orig", None) or error)).split())
+    return "; ".join([said, *(remedy for pattern, remedy in _AWAY if re.search(pattern, said))][:2])

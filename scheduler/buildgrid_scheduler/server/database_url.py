@@ -9,6 +9,7 @@ from sqlalchemy import make_url
 
 from buildgrid_scheduler.config import ConfigError
 from buildgrid_scheduler.config.model import DatabaseConfig
+from buildgrid_scheduler.config.values import postgres_url
 
 VARIABLE = "DATABASE_URL"
 
@@ -18,14 +19,23 @@ def url_source(
 ) -> Callable[[], str] | None:
     """A function that tells the URL, reading files anew each time; None: an embedded database is meant.
 
-    Raises ConfigError for a file that cannot be read now. Later that is an outage of the database, as far as
-    callers of the function can tell: psycopg.OperationalError.
+    Raises ConfigError for a file that cannot be read now, and for what is no URL. Later that is an outage of
+    the database, as far as callers of the function can tell: psycopg.OperationalError.
     """
-    if config.url_file is not None:
-        _read(config.url_file, "database.url_file")
-        return _with_password(lambda: _reread(config.url_file), config)
-    url = config.url or environment.get(VARIABLE)
-    return None if not url else _with_password(lambda: url, config)
+    if config.url is not None or config.url_file is not None:
+        return _other_source(config.url, config.url_file, "database.url_file", config)
+    if not (given := environment.get(VARIABLE)):
+        return None
+    url = checked_url(given, VARIABLE)
+    return _with_password(lambda: url, config)
+
+
+def checked_url(url: str, name: str) -> str:
+    """The URL of a database, given as `name`. Raises ConfigError for what is none."""
+    try:
+        return postgres_url(url)
+    except ValueError as error:
+        raise ConfigError(f"{name} {error}") from error
 
 
 def read_source(config: DatabaseConfig) -> Callable[[], str] | None:
@@ -42,8 +52,8 @@ def _other_source(
     url: str | None, file: Path | None, field: str, config: DatabaseConfig
 ) -> Callable[[], str] | None:
     if file is not None:
-        _read(file, field)
-        return _with_password(lambda: _reread(file), config)
+        checked_url(_read(file, field), f"{field}: what is in {file}")
+        return _with_password(lambda: _reread_url(file), config)
     return None if url is None else _with_password(lambda: url, config)
 
 
@@ -59,6 +69,13 @@ def _with_password(url: Callable[[], str], config: DatabaseConfig) -> Callable[[
     return told
 
 
+def _reread_url(file: Path) -> str:
+    try:
+        return postgres_url(_reread(file))
+    except ValueError as error:
+        raise psycopg.OperationalError(f"what is in {file} {error}") from error
+
+
 def _reread(file: Path | None) -> str:
     try:
         return "" if file is None else file.read_text(encoding="utf-8").strip()
@@ -66,7 +83,7 @@ def _reread(file: Path | None) -> str:
         raise psycopg.OperationalError(f"{file} cannot be read: {error}") from error
 
 
-def _read(file: Path, field: str) -> None:
+def _read(file: Path, field: str) -> str:
     try:
         content = file.read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -75,3 +92,4 @@ def _read(file: Path, field: str) -> None:
         raise ConfigError(f"{field}: {file} is not text in UTF-8") from error
     if not content:
         raise ConfigError(f"{field}: {file} is empty")
+    return content

@@ -14,7 +14,6 @@ import grpc
 from buildgrid_scheduler.config import Config
 from buildgrid_scheduler.config.auth import FleetConfig
 from buildgrid_scheduler.server.auth import build_auth, build_policy, server_credentials
-from buildgrid_scheduler.server.database import Database
 from buildgrid_scheduler.server.grpc_server import bind, server_options
 from buildgrid_scheduler.server.messages import minding_messages
 from buildgrid_scheduler.server.metrics.calls import CallMetrics
@@ -26,9 +25,7 @@ log = logging.getLogger(__name__)
 class FleetPort:
     """Bound when it is made. `start` and `stop` on the event loop."""
 
-    def __init__(
-        self, config: Config, fleet: FleetConfig, replica: Replica, database: Database, calls: CallMetrics
-    ) -> None:
+    def __init__(self, config: Config, fleet: FleetConfig, replica: Replica, calls: CallMetrics) -> None:
         """`calls` counts the calls. Raises ConfigError and StartError."""
         tls = None if config.tls is None else config.tls.model_copy(update={"client_ca_file": None})
         self._authentication = build_auth(fleet.auth, tls, "fleet.auth")
@@ -36,7 +33,7 @@ class FleetPort:
             interceptors=self._authentication.interceptors, options=server_options(config)
         )
         minded = minding_messages(calls.measured(self._server), config.grpc.max_message_size)
-        replica.add_fleet(minded, self._authentication.access, database)
+        replica.add_fleet(minded, self._authentication.access)
         self._address = fleet.listen
         bind(self._server, fleet.listen, server_credentials(tls), "choose another with fleet.listen")
 

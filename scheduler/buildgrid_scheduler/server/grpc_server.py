@@ -16,6 +16,7 @@ MAX_PENDING = 50_000
 to all above twice as many. Its own limit of 1,000 is less than what a large build, or a fleet of bots that
 comes back after a restart, sends in the same second.
 """
+_OTHER_PORT = "choose another with --listen or listen"
 
 
 class StartError(Exception):
@@ -26,7 +27,7 @@ def bind(
     server: grpc.aio.Server,
     address: str,
     credentials: grpc.ServerCredentials | None,
-    remedy: str = "choose another with --listen or listen",
+    remedy: str = _OTHER_PORT,
 ) -> int:
     """Bind an address; returns the port. Raises StartError."""
     try:
@@ -34,9 +35,12 @@ def bind(
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise StartError(
-            f"listen: {address} cannot be bound: it is in use, or not an address of this machine; {remedy}"
-        ) from error
+        raise StartError(not_bound(address, remedy)) from error
+
+
+def not_bound(address: str, remedy: str = _OTHER_PORT) -> str:
+    """What to say of an address that is not to be had."""
+    return f"listen: {address} cannot be bound: it is in use, or not an address of this machine; {remedy}"
 
 
 def server_options(config: Config) -> list[tuple[str, int]]:

@@ -1,4 +1,7 @@
-"""Writes the replica down in the database, again and again, with the configuration that it runs on."""
+"""Writes the replica down in the database, again and again, with the configuration that it runs on.
+
+And with the work that it saw since the last time: see core.requirement_figures.
+"""
 
 import logging
 import socket
@@ -9,6 +12,8 @@ from dataclasses import replace
 from importlib import metadata
 
 from buildgrid_scheduler.core.clock import utc_now
+from buildgrid_scheduler.engine.figures import RequirementSums
+from buildgrid_scheduler.fleet.estimates import add_figures
 from buildgrid_scheduler.fleet.replicas import BEAT, ReplicaRecord, remove_replica, write_replica
 from buildgrid_scheduler.server.reload import Outcome
 from buildgrid_scheduler.store.provider import SqlProvider
@@ -40,9 +45,13 @@ class Heartbeat:
     While the database is away nothing is written; that is logged where it matters, and not here again.
     """
 
-    def __init__(self, provider: SqlProvider, record: ReplicaRecord) -> None:
+    def __init__(
+        self, provider: SqlProvider, record: ReplicaRecord, sums: RequirementSums | None = None
+    ) -> None:
+        """`sums`: of the replica's engine; None where nobody adds up."""
         self._provider = provider
         self._record = record
+        self._sums = sums
         self._lock = threading.Lock()
         self._due = threading.Event()
         self._stopping = False
@@ -78,14 +87,28 @@ class Heartbeat:
         while not self._stopping:
             self._due.clear()
             self._do(self._write)
+            self._do(self._add_figures)
             self._due.wait(BEAT.total_seconds())
         self._do(self._remove)
+        self._do(self._add_figures)
 
     def _write(self) -> None:
         with self._lock:
             record = self._record
         with self._provider.session() as session:
             write_replica(session, record)
+
+    def _add_figures(self) -> None:
+        if self._sums is None:
+            return
+        taken = self._sums.take()
+        try:
+            with self._provider.session() as session:
+                known = add_figures(session, taken)
+        except Exception:
+            self._sums.put_back(taken)
+            raise
+        self._sums.learn(known)
 
     def _remove(self) -> None:
         with self._provider.session() as session:

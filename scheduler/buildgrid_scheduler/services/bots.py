@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from datetime import timedelta
 from functools import lru_cache
@@ -40,9 +41,12 @@ HOLD_WITHOUT_DEADLINE = 300.0
 SHORTEST_HOLD = 3.0
 CAPACITY_CLASS = "capacity-class"
 """the worker property (not of a device) that names the capacity class"""
+FLEET_UID, CLUSTER_UID = "fleet-uid", "cluster-uid"
+"""the worker properties that say which fleet of bots, in which cluster, a bot belongs to"""
 HOLD_SHARE = 0.8  # of the caller's deadline: the answer must be there before it
 MAX_CAPACITY = 1024
 MAX_CAPACITY_CLASS = 100
+MAX_UID = 100
 
 
 class BotsService(BotsServicer):
@@ -94,10 +98,16 @@ class BotsService(BotsServicer):
             _capacity(session),
             offer,
             session.version[:200],
-            _capacity_class(session),
+            _worker_property(session, CAPACITY_CLASS, MAX_CAPACITY_CLASS),
             _address(context),
+            _worker_property(session, FLEET_UID, MAX_UID),
+            _worker_property(session, CLUSTER_UID, MAX_UID),
         )
-        await self._engine.call(self._engine.sessions.open(opened))
+        try:
+            await self._engine.call(self._engine.sessions.open(opened))
+        except asyncio.CancelledError:
+            self._engine.held.never_named(name)
+            raise
         session.name = qualified(instance, name)
         log.info("bot session opened", extra={"bot": session.bot_id, "session": name, "instance": instance})
         return await self._synchronize(instance, name, session, offer, context, just_opened=True)
@@ -146,6 +156,8 @@ class BotsService(BotsServicer):
             _status(session),
             _reports(session, context),
             offer,
+            hold_full=_has_config(session, "long-poll-full", "always"),
+            patient_until=_patient_until(context),
         )
         try:
             result = await self._engine.synchronize(item, hold=self._hold(session, context))
@@ -156,7 +168,7 @@ class BotsService(BotsServicer):
             try:
                 await self._tell_streams(self._lease_streams, item, result, context)
             except asyncio.CancelledError:
-                self._engine.held.unheard(item, result)
+                self._engine.held.broke_off(item, result)
                 raise
         _answer(session, result)
         return session
@@ -183,13 +195,13 @@ class BotsService(BotsServicer):
 
     def _hold(self, session: bots_pb2.BotSession, context: Context) -> float:
         """For how many seconds the call may be held when there is nothing to say."""
-        if session.status != bots_pb2.OK:
-            return 0
         busy = any(lease.state in (bots_pb2.PENDING, bots_pb2.ACTIVE) for lease in session.leases)
-        if busy and not _has_config(session, "long-poll", "always"):
+        full = _has_config(session, "long-poll-full", "always")
+        if session.status != bots_pb2.OK and not (busy and full):
             return 0
-        # The stubs do not know of calls without a deadline.
-        remaining = cast("float | None", context.time_remaining())
+        if busy and not full and not _has_config(session, "long-poll", "always"):
+            return 0
+        remaining = _remaining(context)
         if remaining is None:
             hold = min(HOLD_WITHOUT_DEADLINE, HOLD_SHARE * self._keepalive)
         else:
@@ -202,6 +214,16 @@ def _status(session: bots_pb2.BotSession) -> BotStatus:
         return BotStatus(session.status)
     except ValueError as error:
         raise InvalidArgument(f"bot_session.status {session.status} is not a BotStatus") from error
+
+
+def _remaining(context: Context) -> float | None:
+    """Seconds that the caller waits; none: for ever, of which the stubs do not know."""
+    return cast("float | None", context.time_remaining())
+
+
+def _patient_until(context: Context) -> float:
+    remaining = _remaining(context)
+    return float("inf") if remaining is None else time.monotonic() + remaining
 
 
 def _address(context: Context) -> str:
@@ -226,13 +248,11 @@ def _capacity(session: bots_pb2.BotSession) -> int:
     return 1
 
 
-def _capacity_class(session: bots_pb2.BotSession) -> str:
-    """Bots that tend to vanish together, as spot instances do; empty for none."""
-    value = next((p.value for p in session.worker.properties if p.key == CAPACITY_CLASS), "")
-    if "\0" in value or len(value) > MAX_CAPACITY_CLASS:
-        raise InvalidArgument(
-            f"worker property {CAPACITY_CLASS} has a NUL or is longer than {MAX_CAPACITY_CLASS} characters"
-        )
+def _worker_property(session: bots_pb2.BotSession, key: str, longest: int) -> str:
+    """What the bot says of itself, rather than of its devices; empty for nothing."""
+    value = next((p.value for p in session.worker.properties if p.key == key), "")
+    if "\0" in value or len(value) > longest:
+        raise InvalidArgument(f"worker property {key} has a NUL or is longer than {longest} characters")
     return value
 
 

@@ -8,8 +8,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
+from buildgrid_scheduler.core.errors import FailedPrecondition, Unavailable
 from buildgrid_scheduler.store.provider import SqlProvider
 
 log = logging.getLogger(__name__)
@@ -20,7 +22,7 @@ STATEMENT_TIMEOUT = "10min"
 _ADVISORY_LOCK = 0x6267_7363  # "bgsc"
 
 
-class IncompatibleDatabaseError(Exception):
+class IncompatibleDatabaseError(FailedPrecondition):
     """The database was migrated by a version whose schema the code of this one does not run on."""
 
 
@@ -84,7 +86,20 @@ def _check_window(connection: Connection, found: str) -> bool:
 
 
 def migrate(provider: SqlProvider) -> bool:
-    """Apply what is missing; True if anything was.
+    """As `upgrade`, for programs that embed the scheduler, and know its errors.
+
+    Raises Unavailable where the database does not answer or is busy, and FailedPrecondition where it refuses.
+    """
+    try:
+        return upgrade(provider)
+    except DBAPIError as error:
+        what = Unavailable if isinstance(error, OperationalError) else FailedPrecondition
+        said = " ".join(str(error.orig).split())
+        raise what(f"the database {provider.shown_url} cannot be migrated: {said}") from error
+
+
+def upgrade(provider: SqlProvider) -> bool:
+    """Apply what is missing; True if anything was. Raises sqlalchemy's DBAPIError.
 
     One transaction per migration, under `LOCK_TIMEOUT` and `STATEMENT_TIMEOUT`. Replicas that start at the
     same time wait for each other on an advisory lock. A database that a newer version migrated is left as

@@ -1,24 +1,36 @@
 """The PostgreSQL of a data folder, seen from outside: whether its postmaster lives, and what a dead one left.
 
 A process id alone proves nothing: a killed postmaster may still be in the process table (a zombie, where
-nobody asked for its exit code), and its id may be somebody else's by now. Where there is no /proc, the
-process id is all that is known, and PostgreSQL's own checks are what is left.
+nobody asked for its exit code), its id may be somebody else's by now, or be one of another container. Where
+there is no /proc, the process id is all that is known, and the folder's lock is what is left.
 """
 
 import os
 import signal
-import time
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from buildgrid_scheduler.core.errors import FailedPrecondition, Unavailable
+from buildgrid_scheduler.store.folder_lock import FolderInUse, folder_lock
+from buildgrid_scheduler.store.postgres_processes import (
+    PROC,
+    exists,
+    is_orphan,
+    lives,
+    processes_on,
+    started_at,
+    works_on,
+)
+from buildgrid_scheduler.store.waiting import within
 
-_PROC = Path("/proc")
-_PROGRAM = "postgres"
-_LOOK_EVERY = 0.05  # seconds
+LEFTOVERS_END_WITHIN = 2.0
+"""Seconds until processes that a killed postmaster left are told to end, and again until they are killed."""
+_CLOCKS_DIFFER = 10.0
+"""Seconds between the begin of a process, as the kernel has it, and the start that the postmaster writes."""
 _READY = "ready"
 
 
@@ -48,58 +60,72 @@ def find_postmaster(folder: Path) -> Postmaster | None:
     """
     lines = _lock_file(folder)
     pid = _pid_in(lines)
-    if pid is None or not _is_postgres(pid, folder):
+    if pid is None or not _is_its_postmaster(pid, lines, folder):
         return None
     port, sockets, status = ([*lines, *[""] * 8][place] for place in (3, 4, 7))
     return Postmaster(pid, port, sockets, ready=status == _READY)
 
 
-def lives(pid: int) -> bool:
-    """Whether a process works; one that has ended and is not collected yet does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is someone else's
-    return _state(pid) not in ("Z", "X")
+@contextmanager
+def make_way(folder: Path, stopping: threading.Event) -> Iterator[int]:
+    """After a postmaster has ended: let nothing of it be in the way of the next one.
 
+    Gives a file descriptor that holds the folder's lock (see folder_lock): whatever is started meanwhile on
+    the folder inherits it. Without it nothing is started, and no file of PostgreSQL is touched.
 
-def make_way(folder: Path, patience: float) -> None:
-    """After a postmaster was killed: let nothing of it be in the way of the next one.
-
-    Its other processes end by themselves as soon as they notice. Those that have not within `patience`
-    seconds are ended: with one of them alive the folder is not safe for another postmaster, and PostgreSQL
+    Processes that a postmaster left end by themselves as soon as they notice. Those that have not soon
+    are ended: with one of them alive the folder is not safe for another postmaster, and PostgreSQL
     refuses to start. A postmaster that somebody else has started meanwhile is left alone.
 
-    Raises Unavailable when a process cannot be ended, FailedPrecondition when it is not ours to end.
+    Raises FolderInUse where somebody else's PostgreSQL runs on the folder, Unavailable also when a process
+    cannot be ended or `stopping` is set, FailedPrecondition when it is not ours to end.
     """
-    lines = _lock_file(folder)
-    if (pid := _pid_in(lines)) is not None:
+    if (pid := _pid_in(_lock_file(folder))) is not None:
         with suppress(ChildProcessError):  # it is our own child where we are the first process of a container
             os.waitpid(pid, os.WNOHANG)
+    _end_leftovers(folder, stopping)
+    with folder_lock(folder, stopping) as lock:
+        if find_postmaster(folder) is None:
+            _remove_stale_files(folder)
+        yield lock
+
+
+def _end_leftovers(folder: Path, stopping: threading.Event) -> None:
+    def gone() -> bool:
+        return not processes_on(folder)
+
     for number in (signal.SIGQUIT, signal.SIGKILL):
-        if _within(patience, lambda: not _processes_of(folder)):
-            break
-        if find_postmaster(folder) is not None:
+        if within(LEFTOVERS_END_WITHIN, gone, stopping) or find_postmaster(folder) is not None:
             return
-        for left in _processes_of(folder):
-            _signal(left, number, folder)
-    else:
-        if not _within(patience, lambda: not _processes_of(folder)):
-            raise Unavailable(f"processes of a PostgreSQL on {folder} do not end: {_processes_of(folder)}")
-    if find_postmaster(folder) is not None:
-        return
-    if not lines or not _PROC.exists():
+        for pid, certain in processes_on(folder).items():
+            _signal(pid, certain, number, folder)
+    if not within(LEFTOVERS_END_WITHIN, gone, stopping):
+        raise Unavailable(f"processes of a PostgreSQL on {folder} do not end: {[*processes_on(folder)]}")
+
+
+def _remove_stale_files(folder: Path) -> None:
+    lines = _lock_file(folder)
+    if not lines or not PROC.exists():
         return
     # PostgreSQL takes over the lock files of a process that is gone, and believes any other one.
-    if pid is None or len(lines) < 8 or _exists(pid):
+    pid = _pid_in(lines)
+    if pid is None or len(lines) < 8 or exists(pid):
         (folder / "postmaster.pid").unlink(missing_ok=True)
         for lock in _socket_lock(lines):
             lock.unlink(missing_ok=True)
 
 
-def _signal(pid: int, number: int, folder: Path) -> None:
+def _signal(pid: int, certain: bool, number: signal.Signals, folder: Path) -> None:
+    if certain and not is_orphan(pid) and lives(pid):
+        raise FolderInUse(
+            f"process {pid} is of a PostgreSQL that runs on {folder}, though the postmaster.pid there does "
+            "not name it: stop it, or use another data folder"
+        )
+    if not certain and lives(pid):
+        raise FailedPrecondition(
+            f"process {pid} is of a PostgreSQL, and whether it works on {folder} cannot be told without "
+            "CAP_SYS_PTRACE: end it, or use another data folder"
+        )
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -130,55 +156,13 @@ def _socket_lock(lines: list[str]) -> list[Path]:
     return [Path(lines[4]) / f".s.PGSQL.{lines[3]}.lock"]
 
 
-def _is_postgres(pid: int, folder: Path) -> bool:
+def _is_its_postmaster(pid: int, lines: list[str], folder: Path) -> bool:
     if not lives(pid):
         return False
-    if not _PROC.exists():
+    if not PROC.exists():
         return True
-    try:
-        if (_PROC / str(pid) / "comm").read_text().strip() != _PROGRAM:
-            return False
-        return _PROC.joinpath(str(pid), "cwd").resolve(strict=True) == folder.resolve()
-    except PermissionError:
-        return True  # it is another user's, and a PostgreSQL at least
-    except OSError:
-        return False  # it has just ended
-
-
-def _processes_of(folder: Path) -> list[int]:
-    """The processes of a PostgreSQL on this folder, by the folder that they work in."""
-    numbers = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()] if _PROC.exists() else []
-    return [pid for pid in numbers if _works_in(pid, folder)]
-
-
-def _works_in(pid: int, folder: Path) -> bool:
-    try:
-        return (
-            (_PROC / str(pid) / "comm").read_text().strip() == _PROGRAM
-            and _state(pid) not in ("Z", "X")
-            and _PROC.joinpath(str(pid), "cwd").resolve(strict=True) == folder.resolve()
-        )
-    except OSError:
-        return False  # it has ended, or is another user's
-
-
-def _exists(pid: int) -> bool:
-    """Also a zombie does."""
-    return (_PROC / str(pid)).exists()
-
-
-def _state(pid: int) -> str:
-    """One letter, as in proc(5); empty where that is not known."""
-    try:
-        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return ""
-
-
-def _within(seconds: float, come: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not come():
-        if time.monotonic() > end:
-            return False
-        time.sleep(_LOOK_EVERY)
-    return True
+    certain = works_on(pid, folder)
+    if certain is None:
+        began, written = started_at(pid), lines[2] if len(lines) > 2 else ""
+        return began is not None and written.isdigit() and abs(began - int(written)) < _CLOCKS_DIFFER
+    return certain

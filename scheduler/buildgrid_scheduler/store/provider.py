@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -46,7 +47,10 @@ class SqlProvider:
     @property
     def sqlalchemy_url(self) -> URL:
         """For Alembic."""
-        parsed = make_url(self._source().replace("postgres://", "postgresql://", 1))
+        try:
+            parsed = make_url(self._source().replace("postgres://", "postgresql://", 1))
+        except ArgumentError as error:  # which repeats no password
+            raise ValueError("database url: it is not postgresql://USER@HOST/DATABASE") from error
         if parsed.get_backend_name() != "postgresql":
             raise ValueError(f"database url: {parsed.get_backend_name()}: only postgresql:// is supported")
         return parsed.set(drivername="postgresql+psycopg")

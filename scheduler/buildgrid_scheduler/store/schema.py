@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     DateTime,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -118,8 +119,10 @@ class QueueEntry(Base):
     queued_at: Mapped[datetime] = mapped_column(_Time)
     avoid_class: Mapped[str | None] = mapped_column(Text)
     """bots of this capacity class lost the job"""
+    avoid_bots: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """the bot_id of each bot that has had the job, where the last of them reported that it could not do it"""
     avoid_until: Mapped[datetime | None] = mapped_column(_Time)
-    """and get it again only from then on"""
+    """and they get it again only from then on"""
 
     __table_args__ = (
         Index("ix_queue_priority", "instance_name", "requirement_hash", "priority", "queued_at", "job_name"),
@@ -191,6 +194,18 @@ class BotEntry(Base):
     opened_from: Mapped[str] = mapped_column(Text, server_default=text("''"))
     """the network address of whoever opened the session, as the server saw it; empty if not known"""
 
+    fleet_uid: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """worker property `fleet-uid`: which fleet of bots it belongs to; empty for none"""
+
+    cluster_uid: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """worker property `cluster-uid`: which cluster it runs in; empty for none"""
+
+    avoided_until: Mapped[datetime | None] = mapped_column(_Time)
+    """no job avoids the bot for longer than that: until then it has to be looked at which do"""
+
+    lease_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """leases that the session has been given so far"""
+
     __table_args__ = (Index("uq_bots_bot_id", "instance_name", "bot_id", unique=True), _CHURN)
 
 
@@ -204,6 +219,8 @@ class DrainEntry(Base):
     marked_at: Mapped[datetime] = mapped_column(_Time)
     disrupted: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     """its pod was evicted or preempted: what it loses is not the jobs' doing"""
+    owner: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """who made the mark, for example a cluster's UID; empty for a person"""
 
 
 class OperationEntry(Base):
@@ -294,6 +311,27 @@ class ReplicaEntry(Base):
     refused_error: Mapped[str] = mapped_column(Text)
     fields_at_restart: Mapped[list[str]] = mapped_column(ARRAY(Text))
     seen_at: Mapped[datetime] = mapped_column(_Time)
+
+
+class RequirementFiguresEntry(Base):
+    """How often jobs come that require the same, and how long a bot has one. See core.requirement_figures."""
+
+    __tablename__ = "requirement_figures"
+
+    instance_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    requirement_hash: Mapped[str] = mapped_column(Text, primary_key=True)
+    arrived: Mapped[float] = mapped_column(Double)
+    """jobs, each halved every RATE_HALF_LIFE, as of `decayed_at`"""
+    finished: Mapped[float] = mapped_column(Double)
+    """jobs, the last JOBS_MEMORY of them weighing most"""
+    seconds: Mapped[float] = mapped_column(Double)
+    """that bots had those, added up"""
+    seconds_squared: Mapped[float] = mapped_column(Double)
+    """likewise, of their squares"""
+    decayed_at: Mapped[datetime] = mapped_column(_Time)
+    """when a replica last added to the row"""
+
+    __table_args__ = (_CHURN,)
 
 
 class CompatibilityEntry(Base):

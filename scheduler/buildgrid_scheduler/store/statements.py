@@ -136,7 +136,8 @@ ON CONFLICT (hash) DO UPDATE SET created_at = now()
 
 # The marks are looked at only for a bot that has one.
 LOCK_SESSIONS = """
-SELECT name, instance_name, bot_id, capacity, completed_leases, latest_call, capacity_class, drained,
+SELECT name, instance_name, bot_id, capacity, completed_leases, latest_call, capacity_class, avoided_until,
+       drained,
        CASE WHEN drained THEN (SELECT d.disrupted FROM drains d WHERE d.instance_name = bots.instance_name
                                AND d.bot_id = bots.bot_id) END
 FROM bots WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE
@@ -193,14 +194,25 @@ WHERE j.name = d.name AND j.worker_name IS NULL
 """
 
 # Before DELETE_LEASES: what waits keeps its priority and queued time. The counts are added to: an earlier
-# loss may be acquitted meanwhile (engine.takeovers).
+# loss may be acquitted meanwhile (engine.takeovers). A job that a bot could not do avoids all bots that have
+# had it, and for longer, until `rather`, where there is another that is like the last in all that jobs may
+# require.
 REQUEUE = """
 WITH back AS (
   SELECT l.job_name, l.instance_name, t.hash, l.property_label, l.priority, l.queued_at, t.tries, t.infra,
-         t.attempt::jsonb AS attempt, t.avoid, t.until
-  FROM unnest(%s::text[], %s::int4[], %s::int4[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
-    AS t(job, tries, infra, hash, attempt, avoid, until)
+         t.attempt::jsonb AS attempt, t.avoid, had.bots,
+         CASE WHEN had.bots IS NOT NULL AND EXISTS (
+           SELECT 1 FROM bots o WHERE o.instance_name = l.instance_name AND o.bot_id <> ALL(had.bots)
+             AND o.status = 1 AND NOT o.drained AND o.expires_at > t.now
+             AND o.offer = (SELECT b.offer FROM bots b WHERE b.name = l.session_name))
+         THEN t.rather ELSE t.until END AS until
+  FROM unnest(%s::text[], %s::int4[], %s::int4[], %s::text[], %s::text[], %s::text[], %s::text[],
+              %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
+    AS t(job, tries, infra, hash, attempt, avoid, bot, until, rather, now)
   JOIN leases l ON l.job_name = t.job
+  CROSS JOIN LATERAL (SELECT CASE WHEN t.bot IS NOT NULL THEN ARRAY(
+    SELECT t.bot UNION SELECT a ->> 'bot' FROM jobs j, jsonb_array_elements(j.attempts) a
+    WHERE j.name = t.job) END AS bots) had
 ), counted AS (
   UPDATE jobs j SET n_tries = j.n_tries + b.tries, n_infra_tries = j.n_infra_tries + b.infra,
     attempts = CASE WHEN b.attempt IS NULL THEN j.attempts
@@ -208,8 +220,8 @@ WITH back AS (
   FROM back b WHERE j.name = b.job_name
 )
 INSERT INTO queue (job_name, instance_name, requirement_hash, property_label, priority, queued_at,
-                   avoid_class, avoid_until)
-SELECT job_name, instance_name, hash, property_label, priority, queued_at, avoid, until FROM back
+                   avoid_class, avoid_bots, avoid_until)
+SELECT job_name, instance_name, hash, property_label, priority, queued_at, avoid, bots, until FROM back
 ON CONFLICT DO NOTHING
 """
 
@@ -221,10 +233,11 @@ WHERE l.job_name = t.job
 """
 
 REFRESH_SESSIONS = """
-UPDATE bots b SET expires_at = %s, status = t.status, completed_leases = t.completed,
-  latest_call = t.call
-FROM unnest(%s::text[], %s::int2[], %s::text[], %s::text[])
-  AS t(name, status, completed, call)
+UPDATE bots b SET expires_at = t.expires, status = t.status, completed_leases = t.completed,
+  latest_call = t.call, lease_count = b.lease_count + t.given,
+  avoided_until = greatest(b.avoided_until, t.avoided)
+FROM unnest(%s::timestamptz[], %s::text[], %s::int2[], %s::text[], %s::text[], %s::int8[], %s::timestamptz[])
+  AS t(expires, name, status, completed, call, given, avoided)
 WHERE b.name = t.name
 """
 
@@ -264,15 +277,29 @@ CLAIM_BY_PRIORITY = _CLAIM.format(order=_BY_PRIORITY, filter="", avoided="NULL::
 CLAIM_BY_AGE = _CLAIM.format(order=_BY_AGE, filter="", avoided="NULL::text[]")
 
 # For bots of a capacity class: jobs that avoid it are passed over. When nothing else is left, `avoided` are
-# the hashes under which such jobs wait.
+# the hashes under which such jobs wait. For one bot, of whatever class, on which jobs failed a while ago, it
+# is those that avoid that bot, too.
 _FILTER = """
-      AND (q.avoid_class IS DISTINCT FROM %(class)s::text OR q.avoid_until <= %(now)s::timestamptz)"""
+      AND (({avoids}) IS NOT TRUE OR q.avoid_until <= %(now)s::timestamptz)"""
 _AVOIDED = """CASE WHEN (SELECT count(*) FROM candidate) < %(n)s THEN ARRAY(
          SELECT h FROM unnest(%(hashes)s::text[]) AS h WHERE EXISTS (
            SELECT 1 FROM queue q WHERE q.instance_name = %(instance)s AND q.requirement_hash = h
-             AND q.avoid_class = %(class)s::text AND q.avoid_until > %(now)s::timestamptz)) END"""
-CLAIM_BY_PRIORITY_FOR_CLASS = _CLAIM.format(order=_BY_PRIORITY, filter=_FILTER, avoided=_AVOIDED)
-CLAIM_BY_AGE_FOR_CLASS = _CLAIM.format(order=_BY_AGE, filter=_FILTER, avoided=_AVOIDED)
+             AND ({avoids}) AND q.avoid_until > %(now)s::timestamptz)) END"""
+_CLASS = "q.avoid_class = %(class)s::text"
+_BOT = f"{_CLASS} OR %(bot)s::text = ANY(q.avoid_bots)"
+
+
+def _claim_past(avoids: str, order: str) -> str:
+    return _CLAIM.format(
+        order=order, filter=_FILTER.format(avoids=avoids), avoided=_AVOIDED.format(avoids=avoids)
+    )
+
+
+CLAIM_BY_PRIORITY_FOR_CLASS, CLAIM_BY_AGE_FOR_CLASS = (
+    _claim_past(_CLASS, _BY_PRIORITY),
+    _claim_past(_CLASS, _BY_AGE),
+)
+CLAIM_BY_PRIORITY_FOR_BOT, CLAIM_BY_AGE_FOR_BOT = _claim_past(_BOT, _BY_PRIORITY), _claim_past(_BOT, _BY_AGE)
 
 # A suspect was claimed for a bot that still runs something else: it is told of it only after that.
 TELL_LATER = "UPDATE leases SET told_at = NULL WHERE job_name = ANY(%s)"

@@ -64,6 +64,8 @@ async def start_bot(farm: FakeFarm, best_sandbox: Sandbox, tmp_path: Path) -> As
             log_streams: str | None = None,
             linger: float = 60.0,
             last_word: float = 60.0,
+            used_cas: Callable[[bool], None] = lambda _: None,
+            endpoint: str = "",
         ) -> Bot:
             sandbox = sandbox or best_sandbox
             cache_dir = tmp_path / "cache"
@@ -86,6 +88,7 @@ async def start_bot(farm: FakeFarm, best_sandbox: Sandbox, tmp_path: Path) -> As
                 slots=slots,
                 kill_grace=kill_grace,
                 log_streams=streams,
+                used_cas=used_cas,
             )
             stack.callback(runner.close)
             session = BotSession(
@@ -97,6 +100,7 @@ async def start_bot(farm: FakeFarm, best_sandbox: Sandbox, tmp_path: Path) -> As
                 heartbeat=heartbeat,
                 poll_deadline=30,
                 refused_for=refused_for,
+                endpoint=endpoint,
             )
             task = asyncio.create_task(session.run())
 

@@ -23,12 +23,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class FakeCas(re_grpc.ContentAddressableStorageServicer, bytestream_pb2_grpc.ByteStreamServicer):
-    """Blobs in a dict. `failures` is how many calls still fail as UNAVAILABLE; calls wait for `open`."""
+    """Blobs in a dict. `failures` is how many calls still fail as UNAVAILABLE; calls wait for `open`.
+
+    `refusal`: what all are answered with.
+    """
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
         self.calls: list[str] = []
         self.failures = 0
+        self.refusal: grpc.StatusCode | None = None
         self.cut_reads_after: int | None = None
         self.called = asyncio.Event()
         self.open = asyncio.Event()
@@ -47,6 +51,8 @@ class FakeCas(re_grpc.ContentAddressableStorageServicer, bytestream_pb2_grpc.Byt
         self.calls.append(name)
         self.called.set()
         await self.open.wait()
+        if self.refusal is not None:
+            await context.abort(self.refusal, "as the test wants it")
         if self.failures:
             self.failures -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the fake is away")
@@ -136,6 +142,7 @@ class FakeBots(bots_pb2_grpc.BotsServicer):
         self.updates: list[bots_pb2.BotSession] = []
         self.held = 0
         self.codes: list[grpc.StatusCode] = []
+        self.details = "as the test wants it"
         self.refusals = 0
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.streams: dict[str, tuple[str, str]] = {}
@@ -152,7 +159,7 @@ class FakeBots(bots_pb2_grpc.BotsServicer):
 
     async def UpdateBotSession(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
         if self.codes:
-            await context.abort(self.codes.pop(0), "as the test wants it")
+            await context.abort(self.codes.pop(0), self.details)
         if request.name != self.session_name:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such session")
         for key, value in context.invocation_metadata():

@@ -22,7 +22,11 @@ async def test_the_session_says_what_the_bot_is(farm: FakeFarm, start_bot: Start
 
     assert session.bot_id == "bot"
     assert [(p.key, p.value) for p in session.worker.devices[0].properties] == [("OSFamily", "linux")]
-    assert {c.key: c.value for c in session.worker.configs} == {"capacity": "3", "long-poll": "always"}
+    assert {c.key: c.value for c in session.worker.configs} == {
+        "capacity": "3",
+        "long-poll": "always",
+        "long-poll-full": "always",
+    }
 
 
 async def test_a_short_action_costs_one_call(farm: FakeFarm, start_bot: StartBot) -> None:
@@ -72,6 +76,21 @@ async def test_an_action_outlives_an_outage_and_its_result_arrives(
 
     assert result_of(await farm.finished(job)).stdout_raw == b"kept\n"
     assert farm.bots.sessions == 1
+
+
+async def test_a_server_that_answered_before_is_not_said_to_want_tls(
+    farm: FakeFarm, start_bot: StartBot, caplog: pytest.LogCaptureFixture
+) -> None:
+    farm.bots.details = "Socket closed"
+    await start_bot(endpoint=farm.endpoint)
+    await farm.until(lambda: farm.bots.held == 1)
+    calls = len(farm.bots.updates)
+    farm.bots.codes = [grpc.StatusCode.UNAVAILABLE]
+    job = await farm.submit(farm.shell("echo again"))
+    await farm.finished(job)
+    await farm.until(lambda: not farm.bots.codes and len(farm.bots.updates) > calls)
+    assert "UNAVAILABLE: Socket closed" in caplog.text
+    assert "TLS" not in caplog.text
 
 
 async def test_a_lost_session_stops_its_actions_and_a_new_one_opens(

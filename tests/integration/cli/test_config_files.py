@@ -73,6 +73,7 @@ def test_all_files_that_are_missing_are_told_at_once_with_their_lines(
     [
         ("database: {url_file: empty}", "database.url_file", "empty is empty; write the secret into it"),
         ("database: {url_file: binary}", "database.url_file", "is not text in UTF-8"),
+        ("database: {url_file: words}", "database.url_file", "what is in words is not postgresql://USER"),
         ("database: {url_file: .}", "database.url_file", ". cannot be read: Is a directory"),
         ("tls: {certificate_file: empty, key_file: tls.key}", "tls.certificate_file", "holds no certificate"),
         ("tls: {certificate_file: tls.crt, key_file: empty}", "tls.key_file", "is not an unencrypted"),
@@ -119,10 +120,33 @@ def test_what_a_file_holds_is_looked_at_too(
     authority.server().write(Path())
     authority.server().write(Path(), "other")
     Path("empty").touch()
+    Path("words").write_text("foo")
     Path("binary").write_bytes(b"\xff\xfe")
     (line,) = told(capsys, text)
     assert line.startswith(f"server.yaml:1: {field}: ")
     assert words in line
+
+
+def test_files_are_told_together_with_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        ABSENT.replace("audiences: [b]", "audiences: []") + "colour: red\nscheduler: {max_job_attempts: 0}\n"
+    )
+    for command in ("check-config", "serve"):
+        lines = told(capsys, f"{text}monitoring: {{listen: 9090}}\ndata: ${{NOWHERE}}\n", command)
+        fields = [line.partition("server.yaml:")[2].split(": ")[1] for line in lines]
+        assert fields == [
+            "database.url_file",
+            "database.password_file",
+            "tls.certificate_file",
+            "tls.key_file",
+            "auth.jwt[1].audiences",
+            "storage.token_file",
+            "metering.token_file",
+            "colour",
+            "scheduler.max_job_attempts",
+            "monitoring.listen",
+            "data",
+        ]
 
 
 def test_good_files_are_fine(capsys: pytest.CaptureFixture[str]) -> None:

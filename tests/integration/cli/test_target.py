@@ -36,9 +36,22 @@ def test_a_database_that_is_not_a_scheduler_s_is_refused(
 
 def test_a_database_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["jobs", "--database-url", "postgresql://127.0.0.1:1/x"]) == 1
-    assert "the database cannot be used: " in capsys.readouterr().err
-    assert main(["jobs", "--database-url", "mysql://x"]) == 2
-    assert "only postgresql:// is supported" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("buildgrid-scheduler jobs: the database cannot be used: ")
+    assert line.endswith("; start PostgreSQL there, or correct host and port in the URL")
+
+
+@pytest.mark.parametrize("command", ["jobs", "migrate"])
+@pytest.mark.parametrize("url", ["foo", "postgres:/x", "mysql://x"])
+def test_what_is_no_url_of_postgresql_is_told_at_once(
+    command: str, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = "is not postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE"
+    assert main([command, "--database-url", url]) == 2
+    assert capsys.readouterr().err == f"buildgrid-scheduler {command}: --database-url {form}\n"
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert main([command]) == 2
+    assert capsys.readouterr().err == f"buildgrid-scheduler {command}: DATABASE_URL {form}\n"
 
 
 def test_the_instance_is_the_only_one_of_the_configuration(

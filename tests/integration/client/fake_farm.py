@@ -184,16 +184,23 @@ class FixedCapabilities(CapabilitiesServicer):
             return reapi.ServerCapabilities()
         if request.instance_name == "unknown":
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such instance")
+        if request.instance_name == "anonymous":
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the call has no identity")
+        if request.instance_name == "denied":
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "jo: the right 'execute' is missing")
+        if request.instance_name == "alien":
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         return reapi.ServerCapabilities(execution_capabilities=reapi.ExecutionCapabilities(exec_enabled=True))
 
 
-async def serve(farm: FakeFarm, port: int = 0) -> tuple[grpc.aio.Server, int]:
-    """A started server on this port, or a free one, of the loopback interface."""
+async def serve(farm: FakeFarm, port: int = 0, *, stores: bool = True) -> tuple[grpc.aio.Server, int]:
+    """A started server on this port, or a free one, of the loopback interface. `stores`: it has a CAS."""
     server = grpc.aio.server()
     add_ExecutionServicer_to_server(ScriptedExecution(farm), server)
     add_OperationsServicer_to_server(RecordingOperations(farm), server)
-    storage = MemoryStorage(farm)  # type: ignore[abstract]  # splitting and trees are not asked for
-    add_ContentAddressableStorageServicer_to_server(storage, server)
+    if stores:
+        storage = MemoryStorage(farm)  # type: ignore[abstract]  # splitting and trees are not asked for
+        add_ContentAddressableStorageServicer_to_server(storage, server)
     add_CapabilitiesServicer_to_server(FixedCapabilities(), server)
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

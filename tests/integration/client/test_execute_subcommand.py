@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -19,7 +20,8 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 from buildgrid_scheduler.cli import execute
 from google.rpc.status_pb2 import Status
 
-from tests.integration.client.fake_farm import Abort, FakeFarm, done
+from tests.credentials.certificates import Authority
+from tests.integration.client.fake_farm import Abort, FakeFarm, done, serve
 
 
 async def run_cli(*arguments: str) -> int:
@@ -120,12 +122,15 @@ async def test_a_server_that_is_not_there_is_found_out_in_seconds(
     assert await run_cli(*flags, "--", "x") == execute.FARM_FAILED
     assert "in 0.5 s (nothing listens there" in (error := capfd.readouterr().err)
     assert "start a server there (buildgrid-scheduler serve), or name another with --endpoint" in error
+    assert error.count("start ") == error.count("name another") == 1
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--endpoint", "localhost:1"], "--endpoint: endpoint 'localhost:1' is not grpc://HOST:PORT"),
+        (["--cas-endpoint", "here"], "--cas-endpoint: endpoint 'here' is not grpc://HOST:PORT"),
+        (["--token-file", "none"], "--token-file: none cannot be read"),
         (["--input", "none"], "--input none: there is no such file"),
         (["--input", ".."], "run this in a folder above all inputs"),
         (["--output", "/etc/x"], "outputs go below the current folder"),
@@ -134,5 +139,119 @@ async def test_a_server_that_is_not_there_is_found_out_in_seconds(
 async def test_flags_that_cannot_work_are_named_with_the_remedy(
     flags: list[str], words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert await run_cli(*flags, "--", "x") == execute.FARM_FAILED
+    assert await run_cli(*flags, "--", "x") == execute.WRONG_USAGE == 2
     assert words in capfd.readouterr().err
+    assert await run_cli(*flags, "--json", "--", "x") == 2
+    assert json.loads(capfd.readouterr().out)["exit_code"] == 2
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[tuple[FakeFarm, str]]:
+    """Another server that stores, and its endpoint."""
+    farm = FakeFarm()
+    server, port = await serve(farm)
+    yield farm, f"grpc://127.0.0.1:{port}"
+    await server.stop(grace=None)
+
+
+async def test_a_storage_of_its_own_has_a_flag_of_its_own(
+    farm: FakeFarm,
+    endpoint: str,
+    storage: tuple[FakeFarm, str],
+    folder: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    stores, cas_endpoint = storage
+    result = ActionResult(stdout_digest=stores.store(b"said"))
+    result.output_files.add(path="out", digest=stores.store(b"made"))
+    farm.script = [[done(ExecuteResponse(result=result))]]
+    flags = ["--endpoint", endpoint, "--cas-endpoint", cas_endpoint, "--output", "out"]
+    assert await run_cli(*flags, "--", "x") == 0
+    assert capfdbinary.readouterr().out == b"said"
+    assert (folder / "out").read_bytes() == b"made"
+    assert len(stores.blobs) > 2 and not farm.blobs
+
+
+async def test_a_scheduler_without_a_storage_asks_for_it(capfd: pytest.CaptureFixture[str]) -> None:
+    server, port = await serve(FakeFarm(), stores=False)
+    try:
+        flags = ["--endpoint", f"grpc://127.0.0.1:{port}"]
+        assert await run_cli(*flags, "--", "x") == execute.FARM_FAILED
+        assert f"127.0.0.1:{port} has no CAS: " in (error := capfd.readouterr().err)
+        assert "name that with --cas-endpoint grpc://HOST:PORT (its storage.endpoint)" in error
+        same = ["--cas-endpoint", f"grpc://127.0.0.1:{port}"]
+        assert await run_cli(*flags, *same, "--", "x") == execute.FARM_FAILED
+    finally:
+        await server.stop(grace=None)
+
+
+async def test_a_storage_that_is_not_there_is_named_by_its_flag(
+    endpoint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--endpoint", endpoint, "--cas-endpoint", "grpc://127.0.0.1:1", "--connect-timeout", "0.5"]
+    assert await run_cli(*flags, "--", "x") == execute.FARM_FAILED
+    assert "no answer from grpc://127.0.0.1:1 in 0.5 s" in (error := capfd.readouterr().err)
+    assert "name another with --cas-endpoint" in error
+
+
+@pytest.mark.parametrize(
+    ("instance", "words", "remedy"),
+    [
+        (
+            "anonymous",
+            "wants to know who calls: UNAUTHENTICATED: the call",
+            "; say who calls with --token-file",
+        ),
+        (
+            "denied",
+            "does not let this caller in: PERMISSION_DENIED: jo",
+            "; ask an administrator for the right",
+        ),
+        ("alien", "does not speak the Remote Execution API (name another with --endpoint)", ""),
+    ],
+)
+async def test_a_refusal_of_the_caller_is_not_blamed_on_the_instance(
+    endpoint: str, instance: str, words: str, remedy: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert await run_cli("--endpoint", endpoint, "--instance", instance, "--", "x") == execute.FARM_FAILED
+    assert f"{endpoint} {words}" in (error := capfd.readouterr().err)
+    assert remedy in error
+    assert "--instance" not in error
+
+
+async def test_a_token_that_is_not_taken_is_named(
+    endpoint: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "token").write_text("abc")
+    flags = ["--endpoint", endpoint, "--instance", "anonymous", "--token-file", "token"]
+    assert await run_cli(*flags, "--", "x") == execute.FARM_FAILED
+    assert "does not take the credentials: UNAUTHENTICATED" in (error := capfd.readouterr().err)
+    assert "put a token that the server takes into --token-file token" in error
+
+
+async def test_a_server_that_wants_a_certificate_is_not_told_to_be_started(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    authority, stranger = Authority(), Authority()
+    ours = authority.server()
+    (folder / "ca.pem").write_bytes(authority.pem)
+    certificate, key = stranger.client("jo").write(folder)
+    server = grpc.aio.server()
+    pairs = [(ours.key, ours.certificate)]
+    port = server.add_secure_port(
+        "127.0.0.1:0", grpc.ssl_server_credentials(pairs, authority.pem, require_client_auth=True)
+    )
+    await server.start()
+    try:
+        flags = ["--endpoint", f"grpcs://127.0.0.1:{port}", "--tls-ca", "ca.pem", "--connect-timeout", "1"]
+        assert await run_cli(*flags, "--", "x") == execute.FARM_FAILED
+        error = capfd.readouterr().err
+        assert "; perhaps it wants a certificate (--tls-certificate, --tls-key)" in error
+        assert "start a server" not in error
+        flags += ["--tls-certificate", str(certificate), "--tls-key", str(key)]
+        assert await run_cli(*flags, "--", "x") == execute.FARM_FAILED
+        error = capfd.readouterr().err
+        assert f"perhaps it does not take --tls-certificate {certificate}: show one" in error
+        assert "start a server" not in error
+    finally:
+        await server.stop(grace=None)

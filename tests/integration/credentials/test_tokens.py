@@ -194,6 +194,6 @@ def test_no_token_is_ever_shown(
     of_user.replace(os.linesep.join(["so", "secret"]))
     ended = execute(tmp_path, *user)
 
-    assert ended.code == 125 and "--token-file:" in ended.err
+    assert ended.code == 2 and "--token-file:" in ended.err
     assert secured.shown(bot.log) == []
     assert "lines that" not in bot.log and "secret" not in ended.err

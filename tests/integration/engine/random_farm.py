@@ -15,7 +15,7 @@ from buildgrid_scheduler.engine.history import JobHistories
 from buildgrid_scheduler.engine.items import Enqueue, Synchronized
 from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.schema import JobEntry, LeaseEntry, OperationEntry, QueueEntry
-from sqlalchemy import select, update
+from sqlalchemy import any_, literal, or_, select, update
 
 from tests.integration.engine.believing_bot import Bot
 from tests.integration.engine.faults import FaultsOnDemand
@@ -141,11 +141,14 @@ class Farm:
             return set(session.execute(query).scalars())
 
     def avoiding(self, bot: Bot) -> set[str]:
-        """The jobs that are not for bots of this class now."""
+        """The jobs that are not for bots of this class, or not for this one, now."""
         with self.provider.session() as session:
             query = select(QueueEntry.job_name).where(
                 QueueEntry.instance_name == bot.instance,
-                QueueEntry.avoid_class == bot.capacity_class,
+                or_(
+                    QueueEntry.avoid_class == bot.capacity_class,
+                    literal(bot.bot_id) == any_(QueueEntry.avoid_bots),
+                ),
                 QueueEntry.avoid_until > self.replicas[0].clock(),
             )
             return set(session.execute(query).scalars())
@@ -153,7 +156,7 @@ class Farm:
     def was_given_what_it_may(self, bot: Bot, before: set[str], kept_from_it: set[str]) -> None:
         given = self.leased(bot) - before
         assert not given or (bot.instance, bot.bot_id) not in self.marks, "it is drained"
-        assert not given & kept_from_it, "a job went to the class that it avoids"
+        assert not given & kept_from_it, "a job went to the class, or the bot, that it avoids"
 
     def a_bot_works_for_a_while(self, bot: Bot, which: bool) -> None:
         for _ in range(2):

@@ -43,6 +43,8 @@ from sqlalchemy import text
 R = TypeVar("R")
 Transaction = Callable[[Statements, datetime, Effects], R]
 KEEPALIVE = timedelta(seconds=600)
+LONGEST_PAUSE = timedelta(seconds=61)
+"""after it a bot that could not do a job may have it again"""
 PATIENCE = 30  # seconds until a test that waits for an answer fails
 
 PENDING, ACTIVE, COMPLETED, CANCELLED = (
@@ -275,10 +277,13 @@ def synchronize(
     status: BotStatus = BotStatus.OK,
     offer: Offer | None = frozenset(),
     hold: bool = False,
+    hold_full: bool = False,
     instance: str = "",
 ) -> Synchronize:
     """A report of a bot's; with an `offer` of None it is told what it has, and given nothing new."""
-    return Synchronize(Ticket(), instance, session, bot_id, status, reports or {}, offer, hold)
+    return Synchronize(
+        Ticket(), instance, session, bot_id, status, reports or {}, offer, hold, hold_full=hold_full
+    )
 
 
 def result(item: Any, *, quiet: bool = False) -> Any:
@@ -338,8 +343,9 @@ _INVARIANTS = {
         AND EXISTS (SELECT 1 FROM leases o WHERE o.session_name = l.session_name
                     AND o.job_name <> l.job_name AND o.told_at IS NOT NULL)""",
     "a job knows of a suspicion": "SELECT name FROM jobs WHERE starts_with(requirement_hash, 'alone:')",
-    "a class is avoided for ever, or none for a while": """
-        SELECT job_name FROM queue WHERE (avoid_class IS NULL) <> (avoid_until IS NULL)""",
+    "a class or a bot is avoided for ever, or none for a while": """
+        SELECT job_name FROM queue WHERE (avoid_class IS NULL AND avoid_bots IS NULL) <> (avoid_until IS NULL)
+          OR avoid_bots = '{}'""",
     "the attempts that are kept are not those that count": """
         SELECT name FROM jobs
         WHERE coalesce(jsonb_array_length(attempts), 0) <> n_tries - 1 + n_infra_tries""",

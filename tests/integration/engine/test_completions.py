@@ -28,6 +28,7 @@ from tests.integration.engine.faults import (
 from tests.integration.engine.replica import (
     ACTIVE,
     CANCELLED,
+    LONGEST_PAUSE,
     Replica,
     Report,
     digest_of,
@@ -157,6 +158,7 @@ def test_what_is_tried_again_has_not_ended(replica: Replica) -> None:
     for _ in range(2):
         job = replica.take(session)
         replica.sync(session, reports={job: failure()}, offer=None)
+        replica.clock.advance(LONGEST_PAUSE)
     replica.take(session)
     replica.close(session)
     replica.settle()

@@ -278,6 +278,40 @@ def test_undrain_tells_which_bots_had_a_mark(replica: Replica, monkeypatch: pyte
     assert replica.call(undrain("", ["a"])) == []
 
 
+# --- whose mark it is
+
+
+def owners(replica: Replica) -> dict[str, str]:
+    return {bot: mark.owner for bot, mark in replica.drained().items()}
+
+
+def test_a_mark_keeps_its_first_owner_whoever_marks_the_bot_again(replica: Replica) -> None:
+    replica.open("idle")
+    replica.call(drain_when_idle("", ["bot"], owner="mine"))
+    replica.call(drain_if_idle("", ["another"], owner="theirs"))
+    assert replica.call(drain_some_if_idle("", 1, owner="mine")) == ["idle"]
+    expected = {"another": "theirs", "bot": "mine", "idle": "mine"}
+    assert owners(replica) == expected
+    assert replica.call(drain_when_idle("", ["another"], owner="mine")) == ["another"]
+    assert replica.call(drain_if_idle("", ["idle", "bot"], owner="theirs")) == ["idle", "bot"]
+    assert replica.call(drain_when_idle("", ["bot"])) == ["bot"]
+    assert owners(replica) == expected
+
+
+def test_undrain_takes_only_the_owner_s_marks_and_without_one_all(replica: Replica) -> None:
+    session = replica.open("theirs")
+    replica.call(drain_when_idle("", ["theirs"], owner="somebody else"))
+    replica.call(drain_when_idle("", ["mine"], owner="me"))
+    replica.call(drain_when_idle("", ["a person's"]))
+    bots = ["a person's", "theirs", "mine", "unmarked"]
+    assert replica.call(undrain("", bots, owner="me")) == ["mine"]
+    assert owners(replica) == {"a person's": "", "theirs": "somebody else"}
+    job = replica.enqueue("action").job_name
+    assert asks(replica, session, "theirs") == [], "the other's mark is in force"
+    assert replica.call(undrain("", bots)) == ["a person's", "theirs"]
+    assert asks(replica, session, "theirs") == [job]
+
+
 # --- what a disrupted bot loses
 
 

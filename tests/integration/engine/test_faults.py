@@ -9,6 +9,7 @@ from buildgrid_scheduler.store.provider import SqlProvider
 from tests.integration.engine.faults import every_first_try_fails, stopped_after_commit
 from tests.integration.engine.replica import (
     ACTIVE,
+    LONGEST_PAUSE,
     Replica,
     counts,
     enqueue,
@@ -75,6 +76,7 @@ def test_a_life_in_which_every_transaction_has_to_be_run_twice(
         job = replica.take(session)
         replica.sync(session, reports={job: Report(ACTIVE)})
         replica.sync(session, reports={job: failure()})
+        replica.clock.advance(LONGEST_PAUSE)
         assert replica.take(session) == job
         replica.sync(session, reports={job: success()})
         cancelled = replica.enqueue("another").operation_name

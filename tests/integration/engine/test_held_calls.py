@@ -27,6 +27,7 @@ from tests.integration.engine.faults import (
 from tests.integration.engine.replica import (
     ACTIVE,
     CANCELLED,
+    LONGEST_PAUSE,
     PENDING,
     Replica,
     Report,
@@ -161,12 +162,15 @@ def test_a_job_that_comes_back_in_the_batch_of_an_idle_bot_is_given_to_it(
     assert told(failed) == [], "not handed back in the answer that reports its failure"
 
 
-def test_the_bot_that_reported_a_failure_may_have_the_job_in_its_next_call(replica: Replica) -> None:
+def test_the_bot_that_reported_a_failure_may_have_the_job_again_after_a_pause(replica: Replica) -> None:
     replica.enqueue("action")
     session = replica.open()
     job = replica.take(session)
     assert told(replica.submitted_sync(session, reports={job: failure()}, hold=True)) == []
-    assert told(replica.submitted_sync(session, hold=True)) == [job]
+    item = held(replica, session)
+    replica.clock.advance(LONGEST_PAUSE)
+    replica.look()  # as the listener does, once a second
+    assert told(item) == [job]
 
 
 def test_a_bot_that_repeats_the_report_of_a_failure_is_not_kept_from_the_job(replica: Replica) -> None:
@@ -177,7 +181,10 @@ def test_a_bot_that_repeats_the_report_of_a_failure_is_not_kept_from_the_job(rep
     report = {job: failure()}
     replica.sync(session, reports=report)  # the answer is lost
     assert told(replica.submitted_sync(session, reports=report, hold=True)) == []
-    assert told(replica.submitted_sync(session, hold=True)) == [job]
+    item = held(replica, session)
+    replica.clock.advance(LONGEST_PAUSE)
+    replica.look()
+    assert told(item) == [job]
 
 
 def test_a_call_that_reports_a_success_is_held_and_woken(replica: Replica) -> None:

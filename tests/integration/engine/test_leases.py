@@ -19,6 +19,7 @@ from tests.integration.engine.replica import (
     ACTIVE,
     CANCELLED,
     KEEPALIVE,
+    LONGEST_PAUSE,
     PENDING,
     Replica,
     Report,
@@ -225,6 +226,7 @@ def test_a_failing_job_is_tried_so_often_and_ends_with_the_last_failure(
         job = replica.take(session)
         assert tries(provider, job) == (attempt, 0)
         replica.sync(session, reports={job: failure(message=f"failure {attempt}")})
+        replica.clock.advance(LONGEST_PAUSE)
     answer = replica.response(operation)
     assert answer is not None
     assert (answer.status.code, answer.status.message) == (14, "failure 3")
@@ -320,6 +322,7 @@ def test_a_repeated_failure_does_not_end_the_attempt_that_the_bot_has_not_been_t
     job = replica.take(session)
     report = {job: failure()}
     replica.sync(session, reports=report, offer=None)
+    replica.clock.advance(LONGEST_PAUSE)
     assert assign(replica, session) == [session]
     assert not replica.sync(session, reports=report, offer=None).leases
     assert tries(provider, job) == (2, 0)

@@ -326,6 +326,51 @@ def test_marking_and_unmarking_leave_a_mark_or_none(replica: Replica, other: Rep
     races.in_every_order(scene)
 
 
+def test_two_owners_who_mark_a_bot_at_once_leave_the_mark_of_one_which_the_other_cannot_take(
+    replica: Replica, other: Replica, races: Races
+) -> None:
+    def scene(instance: str) -> Meeting:
+        session = replica.open(instance=instance)
+        mine = Side(replica, call(drain_when_idle(instance, ["bot"], owner="me")))
+        theirs = Side(other, call(drain_if_idle(instance, ["bot"], owner="them")))
+
+        def check() -> None:
+            assert mine.outcome() == theirs.outcome() == ["bot"]
+            (owner,) = {mark.owner for mark in replica.drained(instance).values()}
+            stranger = {"me": "them", "them": "me"}[owner]
+            assert replica.call(undrain(instance, ["bot"], owner=stranger)) == []
+            job = replica.enqueue("action", instance=instance).job_name
+            assert replica.sync(session, instance=instance).leases == ()
+            assert replica.call(undrain(instance, ["bot"], owner=owner)) == ["bot"]
+            assert [t.job_name for t in replica.sync(session, instance=instance).leases] == [job]
+
+        return Meeting(mine, theirs, check)
+
+    races.in_every_order(scene)
+
+
+def test_an_owner_who_takes_its_mark_away_while_another_makes_one_takes_no_more_than_its_own(
+    replica: Replica, other: Replica, races: Races
+) -> None:
+    def scene(instance: str) -> Meeting:
+        session = replica.open(instance=instance)
+        replica.call(drain_when_idle(instance, ["bot"], owner="me"))
+        undrains = Side(replica, call(undrain(instance, ["bot"], owner="me")))
+        drains = Side(other, call(drain_when_idle(instance, ["bot"], owner="them")))
+
+        def check() -> None:
+            assert undrains.outcome() == drains.outcome() == ["bot"]
+            marks = {mark.owner for mark in replica.drained(instance).values()}
+            assert marks in (set(), {"them"}), "it was mine until I took it, or is theirs since"
+            job = replica.enqueue("action", instance=instance).job_name
+            leases = replica.sync(session, instance=instance).leases
+            assert [t.job_name for t in leases] == ([] if marks else [job])
+
+        return Meeting(undrains, drains, check)
+
+    races.in_every_order(scene)
+
+
 def test_a_call_that_comes_while_its_bot_is_undrained_gets_the_job_that_waits(
     replica: Replica, races: Races
 ) -> None:

@@ -7,6 +7,9 @@ from typing import NoReturn
 
 import pytest
 from buildgrid_scheduler.core.errors import Unavailable
+from buildgrid_scheduler.core.requirement_figures import Sums
+from buildgrid_scheduler.engine.figures import RequirementSums
+from buildgrid_scheduler.fleet.estimates import estimates_of
 from buildgrid_scheduler.fleet.replicas import (
     FORGOTTEN_AFTER,
     GONE_AFTER,
@@ -95,6 +98,46 @@ def test_a_heartbeat_writes_at_its_start_and_at_each_change_and_leaves_nothing(p
     finally:
         heartbeat.stop()
     assert rows(provider) == 0
+
+
+def test_a_heartbeat_writes_down_what_its_replica_saw(provider: SqlProvider) -> None:
+    key = ("", "hash")
+    sums = RequirementSums()
+    heartbeat = Heartbeat(provider, FIRST, sums)
+    sums.put_back({key: Sums(3, 1, 10.0, 100.0)})
+
+    def known() -> timedelta | None:
+        with provider.session() as session:
+            estimates = estimates_of(session, [key])
+        return estimates[key].duration if estimates else None
+
+    heartbeat.start()
+    try:
+        eventually_sync(lambda: known() == timedelta(seconds=10), 20, lambda: str(known()))
+        sums.put_back({key: Sums(0, 5000, 100_000.0, 2e6)})
+    finally:
+        heartbeat.stop()
+    assert known() == timedelta(seconds=20), "the last of it at its end"
+
+
+def test_what_a_heartbeat_cannot_write_down_it_writes_later(provider: SqlProvider) -> None:
+    sums = RequirementSums()
+    heartbeat = Heartbeat(provider, FIRST, sums)
+    sums.put_back({("", "hash"): Sums(arrived=3)})
+    with provider.session() as session:
+        session.execute(text("ALTER TABLE requirement_figures RENAME TO elsewhere"))
+    heartbeat.start()
+    try:
+        eventually_sync(lambda: known(provider) == [FIRST], 20, lambda: str(known(provider)))
+        heartbeat.change(Outcome("dd"))  # is written in the next round
+        later = [replace(FIRST, config_hash="dd")]
+        eventually_sync(lambda: known(provider) == later, 20, lambda: str(known(provider)))
+        with provider.session() as session:
+            session.execute(text("ALTER TABLE elsewhere RENAME TO requirement_figures"))
+    finally:
+        heartbeat.stop()
+    with provider.session() as session:
+        assert session.execute(text("SELECT arrived FROM requirement_figures")).scalars().all() == [3]
 
 
 def test_a_heartbeat_outlives_an_outage_and_stops_during_one(provider: SqlProvider) -> None:

@@ -13,8 +13,9 @@ from sqlalchemy import text
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GPU, LINUX = {"Pool": ["gpu"]}, {"ISA": ["x86"], "OSFamily": ["linux"]}
 _QUEUE = text("""
-INSERT INTO queue (job_name, instance_name, requirement_hash, property_label, priority, queued_at)
-VALUES (:name, :instance, :hash, :label, 0, :queued_at)
+INSERT INTO queue (job_name, instance_name, requirement_hash, property_label, priority, queued_at,
+                   avoid_class, avoid_until)
+VALUES (:name, :instance, :hash, :label, 0, :queued_at, :avoid, now() + make_interval(mins => :avoid_for))
 """)
 _LEASE = text("""
 INSERT INTO leases (job_name, instance_name, session_name, state, requirement_hash, property_label, priority,
@@ -43,8 +44,10 @@ class Jobs:
         label: str = "label",
         minutes: int = 0,
         suspect: bool = False,
+        avoid: str | None = None,
+        avoid_for: int = 60,
     ) -> None:
-        """`state`: of its lease; none: it waits, since `minutes`."""
+        """`state`: of its lease; none: it waits, since `minutes`. `avoid_for`: minutes from now on."""
         self._made += 1
         hash_ = requirement_hash(requirements)
         values: dict[str, Any] = {
@@ -57,7 +60,7 @@ class Jobs:
         with self._provider.session() as session:
             session.execute(_REQUIREMENTS, {"hash": hash_, "requirements": json.dumps(requirements)})
             if state is None:
-                session.execute(_QUEUE, values)
+                session.execute(_QUEUE, {**values, "avoid": avoid, "avoid_for": avoid_for})
             else:
                 session.execute(_LEASE, {**values, "state": state})
 
@@ -117,6 +120,19 @@ def test_suspects_require_what_others_do(provider: SqlProvider) -> None:
     jobs.add(GPU, minutes=1)
     jobs.add(GPU, state=2, suspect=True)
     assert jobs.counts("") == [count(GPU, 2, 1, 3)]
+
+
+def test_jobs_that_avoid_a_class_are_counted_by_it_as_long_as_they_do(provider: SqlProvider) -> None:
+    jobs = Jobs(provider)
+    jobs.add(GPU, minutes=3)
+    for number, avoid in ((2, "spot"), (1, "old")):
+        for suspect in [True, False][:number]:
+            jobs.add(GPU, avoid=avoid, suspect=suspect)
+    jobs.add(GPU, avoid="spot", avoid_for=-1)
+    jobs.add(LINUX, minutes=1)
+    gpu, linux = jobs.counts("")
+    assert (gpu.queued, gpu.avoidances) == (5, {"spot": 2, "old": 1})
+    assert (linux.queued, linux.avoidances) == (1, {})
 
 
 def test_instances_and_labels_are_told_apart(provider: SqlProvider) -> None:

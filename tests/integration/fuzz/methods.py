@@ -44,6 +44,10 @@ _ALSO: dict[str, Iterable[StatusCode]] = {
     "UpdateBotSession": [StatusCode.DATA_LOSS],
     "PostBotEventTemp": _NOT_OFFERED,
     "GetState": [],
+    "Watch": [],
+    "Drain": [],
+    "Undrain": [],
+    "ExportHistory": [],
 }
 
 

@@ -13,6 +13,7 @@ from buildgrid_protos.google.bytestream.bytestream_pb2 import (
 from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
 from google.longrunning import operations_proto_pb2 as lr_pb2
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.integration.fuzz import content
 from tests.integration.fuzz.names import BOT_ID, LEASES, OPERATIONS, SESSION
@@ -87,6 +88,15 @@ def _writes() -> Sequence[Message]:
     ]
 
 
+def _drains() -> Sequence[Message]:
+    if_idle, when_idle = fleet_pb2.DrainRequest.IF_IDLE, fleet_pb2.DrainRequest.WHEN_IDLE
+    return [
+        fleet_pb2.DrainRequest(mode=when_idle, bot_ids=["a bot"], disrupted=True, owner="a cluster"),
+        fleet_pb2.DrainRequest(instance_name="fuzz/one", mode=if_idle, bot_ids=["a bot", "another"]),
+        fleet_pb2.DrainRequest(instance_name="fuzz/one", mode=if_idle, number=2, owner="a cluster"),
+    ]
+
+
 OPERATION_NAMES = [OPERATIONS[0], f"fuzz/one/{OPERATIONS[1]}", OPERATIONS[2]]
 _ACTION = digest_of(content.ACTION)
 RIGHT: dict[str, Sequence[Message]] = {
@@ -116,6 +126,20 @@ RIGHT: dict[str, Sequence[Message]] = {
     ],
     "Write": _writes(),
     "QueryWriteStatus": [QueryWriteStatusRequest(resource_name=f"uploads/u/{blob_name(content.SMALL)}")],
+    "Watch": [fleet_pb2.WatchRequest(), fleet_pb2.WatchRequest(instance_names=["", "fuzz/one"])],
+    "Drain": _drains(),
+    "Undrain": [
+        fleet_pb2.UndrainRequest(instance_name=instance, bot_ids=["a bot", BOT_ID], owner=owner)
+        for instance, owner in (("", ""), ("fuzz/one", "a cluster"))
+    ],
+    "ExportHistory": [
+        fleet_pb2.ExportHistoryRequest(),
+        fleet_pb2.ExportHistoryRequest(
+            instance_names=["", "fuzz/one"],
+            start_time=Timestamp(seconds=1),
+            end_time=Timestamp(seconds=2**33),
+        ),
+    ],
     "GetState": [fleet_pb2.GetStateRequest(), fleet_pb2.GetStateRequest(instance_names=["", "x"])],
     "GetCapabilities": [reapi.GetCapabilitiesRequest(), reapi.GetCapabilitiesRequest(instance_name="x")],
     "GetOperation": [lr_pb2.GetOperationRequest(name=name) for name in OPERATION_NAMES],

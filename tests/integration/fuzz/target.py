@@ -13,6 +13,7 @@ import grpc
 import yaml
 from buildgrid_client.digests import digest_of
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as reapi
+from buildgrid_protos.buildgrid.fleet.v1 import fleet_pb2
 from buildgrid_protos.google.bytestream.bytestream_pb2 import WriteRequest
 from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2
 from google.longrunning.operations_proto_pb2 import Operation
@@ -153,7 +154,7 @@ class Target:
                 answers.append(method.response.FromString(data))
             elif method.streams_responses:
                 stream = channel.unary_stream(method.path)(requests[0], **options)
-                most = 1 if "Execut" in method.name else MOST_ANSWERS
+                most = 1 if "Execut" in method.name or method.name == "Watch" else MOST_ANSWERS
                 answers.extend(method.response.FromString(data) for data in itertools.islice(stream, most))
                 stream.cancel()
             else:
@@ -171,6 +172,9 @@ class Target:
             self._operations = []
         if call.method.name == "CreateBotSession" and ok:
             self._session = None
+        if call.method.name == "Drain" and ok and BOT_ID in outcome.answers[0].bot_ids:
+            undrain = fleet_pb2.UndrainRequest(instance_name=INSTANCES[0], bot_ids=[BOT_ID])
+            self.ask("Fleet", "Undrain", undrain)  # or there would never be leases again
         if call.method.name == "UpdateBotSession":
             if ok and outcome.answers:
                 self._session = outcome.answers[0]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from buildgrid_client.digests import digest_of
 from buildgrid_protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as reapi
+from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import WatchRequest
 from buildgrid_protos.google.bytestream.bytestream_pb2 import ReadRequest, WriteRequest
 from grpc import StatusCode
 from hypothesis import given
@@ -114,13 +115,14 @@ def test_streams_that_are_given_up_at_any_point_leave_the_server_as_it_was(targe
         ("Execution", "WaitExecution", wait),
         ("ByteStream", "Read", read),
         ("ContentAddressableStorage", "GetTree", tree),
+        ("Fleet", "Watch", WatchRequest()),
     ]
 
     @effort(share=0.3)
     @given(which=st.sampled_from(streams), answers=st.integers(0, 3), at_once=st.booleans())
     def fuzz(which: tuple[str, str, Any], answers: int, at_once: bool) -> None:
         service, method, request = which
-        most = 1 if service == "Execution" else answers
+        most = 1 if service in ("Execution", "Fleet") else answers
         call = Call(SERVICES[service][method], (request.SerializeToString(),))
         target.give_up(call, after=0 if at_once else most)
 

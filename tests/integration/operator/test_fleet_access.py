@@ -9,13 +9,8 @@ import pytest
 import yaml
 from buildgrid_operator.cluster.authorities import Authorities
 from buildgrid_operator.cluster.client import Client
-from buildgrid_operator.cluster.fleet import (
-    FleetClient,
-    FleetError,
-    FleetRefused,
-    FleetState,
-    FleetUnreachable,
-)
+from buildgrid_operator.cluster.fleet import FleetClient, FleetError, FleetRefused, FleetUnreachable
+from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.cluster.kinds import Kind
 from buildgrid_operator.desired import ClusterTokens, Inputs, build
 from buildgrid_operator.desired.endpoints import FleetAddress, fleet_address

@@ -12,6 +12,8 @@ import pytest
 from tests.farm.database import Databases, drop_database
 from tests.integration.server.secured import POLICY, Credentials, Secured
 from tests.integration.server.server_process import Server
+from tests.integration.server.shared_farm import farm as farm
+from tests.integration.server.shared_farm import replicas as replicas
 
 StartServer = Callable[..., Server]
 OpenChannel = Callable[[Server], grpc.aio.Channel]

@@ -137,6 +137,21 @@ METHODS = {
     "buildgrid.fleet.v1.Fleet/GetState": Method(
         Right.ADMINISTER, fleet_pb2.GetStateRequest(instance_names=["main"])
     ),
+    "buildgrid.fleet.v1.Fleet/Watch": Method(
+        Right.ADMINISTER, fleet_pb2.WatchRequest(instance_names=["main"])
+    ),
+    "buildgrid.fleet.v1.Fleet/Drain": Method(
+        Right.ADMINISTER,
+        fleet_pb2.DrainRequest(
+            instance_name="main", mode=fleet_pb2.DrainRequest.WHEN_IDLE, bot_ids=["the table's"]
+        ),
+    ),
+    "buildgrid.fleet.v1.Fleet/Undrain": Method(
+        Right.ADMINISTER, fleet_pb2.UndrainRequest(instance_name="main", bot_ids=["the table's"])
+    ),
+    "buildgrid.fleet.v1.Fleet/ExportHistory": Method(
+        Right.ADMINISTER, fleet_pb2.ExportHistoryRequest(instance_names=["main"])
+    ),
     "grpc.health.v1.Health/Check": Method(Needs.NOTHING, health_pb2.HealthCheckRequest()),
     "grpc.health.v1.Health/List": Method(
         Needs.NOTHING, _message("grpc.health.v1.HealthListRequest"), _NOT_OFFERED

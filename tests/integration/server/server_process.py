@@ -34,7 +34,9 @@ class Server(Replica):
     def write(self, **settings: Any) -> None:
         """Put the configuration into the file, with other top-level settings."""
         self.configuration.update(settings)
-        self._config.write_text(yaml.safe_dump(self.configuration))
+        whole = self._config.with_suffix(".new")  # a server that looks meanwhile finds no half of it
+        whole.write_text(yaml.safe_dump(self.configuration))
+        whole.replace(self._config)
 
     @property
     def pid(self) -> int:

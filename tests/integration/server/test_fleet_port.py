@@ -8,7 +8,13 @@ import grpc
 import pytest
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import GetCapabilitiesRequest
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2_grpc import CapabilitiesStub
-from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import FleetState, GetStateRequest
+from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import (
+    DrainRequest,
+    FleetState,
+    GetStateRequest,
+    Mark,
+    WatchRequest,
+)
 from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import FleetStub
 
 from tests.credentials.certificates import Authority
@@ -126,7 +132,32 @@ def test_its_policy_changes_without_a_restart(farm: Farm) -> None:
     eventually_sync(lambda: not denied(), 20, farm.server.describe)
 
 
+def test_the_farm_is_watched_and_steered_there_as_long_as_that_is_granted(farm: Farm) -> None:
+    metadata = (("authorization", f"Bearer {farm.token()}"),)
+    drain = DrainRequest(mode=DrainRequest.WHEN_IDLE, bot_ids=["a bot"])
+    with farm.channel() as channel:
+        stub = FleetStub(channel)
+        watching: Any = stub.Watch(WatchRequest(), timeout=60, metadata=metadata)
+        assert list(next(watching).marks) == []
+        stub.Drain(drain, timeout=WITHIN, metadata=metadata)
+        assert [mark.bot_id for mark in marked(watching)] == ["a bot"]
+        farm.grant("execute")
+        code, words = refusal(lambda: list(watching))
+        assert code is grpc.StatusCode.PERMISSION_DENIED and "administer" in words
+        code, _ = refusal(lambda: stub.Drain(drain, timeout=WITHIN, metadata=metadata))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def marked(states: Iterator[FleetState]) -> list[Mark]:
+    """The marks, once there are any."""
+    return next(list(state.marks) for state in states if state.marks)
+
+
 def test_it_stops_with_the_server(farm: Farm) -> None:
-    assert farm.state(farm.token()) is not None
-    assert farm.server.terminate() == 0
+    metadata = (("authorization", f"Bearer {farm.token()}"),)
+    with farm.channel() as channel:
+        watching: Any = FleetStub(channel).Watch(WatchRequest(), timeout=60, metadata=metadata)
+        assert next(watching) is not None
+        assert farm.server.terminate() == 0
+        assert refusal(lambda: list(watching))[0] is grpc.StatusCode.UNAVAILABLE
     assert "some work did not end" not in farm.server.log

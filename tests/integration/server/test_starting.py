@@ -69,6 +69,8 @@ async def test_a_database_that_does_not_answer_is_waited_for(make_server: Callab
         server = make_server(f"postgresql://{nobody.address}/x")
         server.launch()
         await eventually(lambda: server.log.count("next try in") >= 2, 30, server.describe)
+        assert "\\n" not in server.log
+        assert "; start PostgreSQL there, or correct host and port in the URL\n" in server.log
         assert server.readiness()[0] == 503
 
 
@@ -107,6 +109,17 @@ def test_a_port_that_is_taken_is_named(make_server: Callable[..., Server], datab
         assert f"{address} cannot be bound" in refused(server)
 
 
+def test_a_port_that_is_taken_is_told_before_a_database_is_made(make_server: Callable[..., Server]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        server = make_server(None)
+        server.write(listen=address)
+        assert f"listen: {address} cannot be bound: it is in use" in refused(server)
+        assert not Path(server.configuration["data"], "postgres").exists()
+
+
 def test_a_bad_configuration_is_told_with_line_and_field(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +132,13 @@ def test_a_bad_configuration_is_told_with_line_and_field(
     )
     assert main(["serve", "--listen", "here"]) == 2
     assert "command line: listen: 'here' is not HOST:PORT" in capsys.readouterr().err
+
+
+def test_a_variable_that_holds_no_url_is_told_before_anything_starts(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "foo")
+    assert "serve: DATABASE_URL is not postgresql://USER" in refused(make_server(None))
 
 
 async def test_a_storage_needs_no_database(
@@ -141,7 +161,10 @@ async def test_a_storage_needs_no_database(
 
 
 async def test_one_server_schedules_and_another_one_stores(
-    start_server: StartServer, make_server: Callable[..., Server], channels: OpenChannel
+    start_server: StartServer,
+    make_server: Callable[..., Server],
+    channels: OpenChannel,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stores = make_server(None, services=NO_DATABASE)
     stores.start()
@@ -150,6 +173,12 @@ async def test_one_server_schedules_and_another_one_stores(
     )
     digest = await Client(channels(stores)).add_action("a")
     await Client(channels(schedules)).queue(digest)
+    execute = ["execute", "--endpoint", f"grpc://{schedules.endpoint}", "--wait", "0.5"]
+    assert await asyncio.to_thread(main, [*execute, "--", "true"]) == 125
+    assert "has no CAS: it is a scheduler in front of a storage of its own" in capsys.readouterr().err
+    execute += ["--cas-endpoint", f"grpc://{stores.endpoint}"]
+    assert await asyncio.to_thread(main, [*execute, "--", "true"]) == 125
+    assert "no bot has taken it" in capsys.readouterr().err
 
 
 async def test_a_server_is_not_ready_while_its_storage_is_away(make_server: Callable[..., Server]) -> None:

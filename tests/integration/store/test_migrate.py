@@ -5,6 +5,7 @@ import threading
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from buildgrid_scheduler.core.errors import FailedPrecondition, Unavailable
 from buildgrid_scheduler.store.migrate import (
     IncompatibleDatabaseError,
     database_revision,
@@ -14,7 +15,7 @@ from buildgrid_scheduler.store.migrate import (
 )
 from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.schema import Base
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 
 @pytest.fixture
@@ -30,6 +31,22 @@ def test_an_empty_database_is_migrated_once(empty: SqlProvider) -> None:
     assert database_revision(empty) == head_revision()
     assert not migrate(empty)
     assert database_revision(empty) == head_revision()
+
+
+def test_a_program_is_told_of_a_database_that_is_away_or_refuses(empty_database: str) -> None:
+    away = SqlProvider("postgresql://u:secret@127.0.0.1:1/x")
+    with pytest.raises(
+        Unavailable, match=r"postgresql://u:\*\*\*@127.0.0.1:1/x cannot be migrated: .*refused"
+    ):
+        migrate(away)
+    away.close()
+    url = make_url(empty_database).update_query_dict({"options": "-c default_transaction_read_only=on"})
+    refuses = SqlProvider(url.render_as_string(hide_password=False))
+    with pytest.raises(FailedPrecondition, match=r"cannot be migrated: .*read-only transaction"):
+        migrate(refuses)
+    refuses.close()
+    with pytest.raises(ValueError, match="it is not postgresql://USER@HOST/DATABASE"):
+        SqlProvider("foo")
 
 
 def test_replicas_that_start_at_once_migrate_once(empty: SqlProvider) -> None:

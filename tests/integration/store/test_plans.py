@@ -41,7 +41,8 @@ SELECT instance_name, action_digest, 'result', queued_at FROM jobs;
 INSERT INTO client_identities (instance, workflow, actor, subject)
   SELECT 'i1', 'w', 'a', n::text FROM generate_series(1, 1000) n;
 INSERT INTO bots (name, instance_name, bot_id, status, connected_at, expires_at)
-SELECT 'bot-' || n, 'i' || n % 3, 'id-' || n, 1, now(), now() FROM generate_series(0, 9999) AS n;
+SELECT 'bot-' || n, 'i' || n % 3, 'id-' || n, 1, now(), timestamptz '2031-01-01'
+FROM generate_series(0, 9999) AS n;
 """  # noqa: S608 - constants
 
 CLAIM = {
@@ -53,6 +54,7 @@ CLAIM = {
     "slots": ["bot-1", "bot-2", "bot-3", "bot-4", "bot-5"],
 }
 FOR_CLASS = {**CLAIM, "class": "spot", "now": NOW}
+FOR_BOT = {**FOR_CLASS, "bot": "id-1"}
 WAITING, LEASED = ["job-10", "job-20"], [f"job-{ROWS + 10}", f"job-{ROWS + 20}"]
 FLIGHT = (["i1", "i2"], ["a/1", "b/1"], WAITING)
 STATEMENTS: dict[str, tuple[str, Any]] = {
@@ -91,6 +93,8 @@ STATEMENTS: dict[str, tuple[str, Any]] = {
     "claim by age": (sql.CLAIM_BY_AGE, CLAIM),
     "claim by priority for a class": (sql.CLAIM_BY_PRIORITY_FOR_CLASS, FOR_CLASS),
     "claim by age for a class": (sql.CLAIM_BY_AGE_FOR_CLASS, FOR_CLASS),
+    "claim by priority for a bot": (sql.CLAIM_BY_PRIORITY_FOR_BOT, FOR_BOT),
+    "claim by age for a bot": (sql.CLAIM_BY_AGE_FOR_BOT, FOR_BOT),
     "tell later": (sql.TELL_LATER, (LEASED,)),
     "disrupted sessions": (sql.DISRUPTED_SESSIONS, (["bot-1", "bot-2"],)),
     "note stopped": (sql.NOTE_STOPPED, (LEASED, ["w"] * 2, [NOW] * 2, [NOW] * 2, [NOW] * 2)),
@@ -103,13 +107,16 @@ STATEMENTS: dict[str, tuple[str, Any]] = {
     ),
     "requeue": (
         sql.REQUEUE,
-        (LEASED, [2, 2], [0, 0], ["hash1", "alone:hash2"], ["{}", None], ["spot", None], [NOW, None]),
+        (
+            *(LEASED, [2, 2], [0, 0], ["hash1", "alone:hash2"], ["{}", None]),
+            *(["spot", None], [None, "id-1"], [NOW, NOW], [NOW, NOW], [NOW, NOW]),
+        ),
     ),
     "delete leases": (sql.DELETE_LEASES, (LEASED,)),
     "set leases": (sql.SET_LEASES, (NOW, LEASED, [2, 2], [NOW] * 2, [None, None])),
     "refresh sessions": (
         sql.REFRESH_SESSIONS,
-        (NOW, ["bot-1", "bot-2"], [1, 1], ["", ""], ["call-1", "call-2"]),
+        ([NOW] * 2, ["bot-1", "bot-2"], [1, 1], ["", ""], ["call-1", "call-2"], [0, 3], [NOW, None]),
     ),
     "raise priority": (sql.RAISE_PRIORITY, (["i1", "i2"], ["a/1", "b/1"], ["job-1", "job-2"], [-1, -1])),
     "load operations": (sql.LOAD_OPERATIONS, (["operation-1", "operation-2"],)),

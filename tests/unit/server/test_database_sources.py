@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from buildgrid_scheduler.config import ConfigError
 from buildgrid_scheduler.config.model import DatabaseConfig
-from buildgrid_scheduler.server.database_errors import fatal_reason
+from buildgrid_scheduler.server.database_errors import fatal_reason, outage
 from buildgrid_scheduler.server.database_url import notify_source, read_source, url_source
 from pydantic import ValidationError
 
@@ -61,6 +61,56 @@ def test_other_urls_may_be_in_files_as_well(
     assert told() == "postgresql://user:one@third/farm"
 
 
+FORM = r"is not postgresql://USER\[:PASSWORD\]@HOST\[:PORT\]/DATABASE"
+NO_URLS = [
+    "foo",
+    "postgres:/x",
+    "postgresql:/x",
+    "mysql://db/x",
+    "postgresql://db:port/x",
+    "postgresql://db:70000/x",
+]
+
+
+@pytest.mark.parametrize("given", NO_URLS)
+def test_what_is_no_url_is_told_with_the_form_of_one(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ConfigError, match=f"DATABASE_URL {FORM}") as caught:
+        url_source(DatabaseConfig(), {"DATABASE_URL": given})
+    assert given not in str(caught.value).split()  # there may be a password in it
+    with pytest.raises(ValidationError, match=FORM):
+        DatabaseConfig(url=given)
+    file = tmp_path / "url"
+    file.write_text(given)
+    with pytest.raises(ConfigError, match=rf"database\.url_file: what is in .*url {FORM}"):
+        url_source(DatabaseConfig(url_file=file), {})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgres://db/x",
+        "postgresql://",
+        "postgresql://u:p#/w@db:5432/x?sslmode=require",
+        "postgresql://[::1]:5432/x",
+        "postgresql://u@/x?host=%2Ftmp&port=5432",
+    ],
+)
+def test_any_url_of_postgresql_is_taken(given: str) -> None:
+    told = url_source(DatabaseConfig(), {"DATABASE_URL": given})
+    assert told is not None and told() == given
+    assert DatabaseConfig(url=given).url == given
+
+
+def test_a_file_that_holds_no_url_any_more_is_an_outage(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(URL)
+    told = url_source(DatabaseConfig(url_file=file), {})
+    file.write_text("foo")
+    assert told is not None
+    with pytest.raises(psycopg.OperationalError, match=FORM):
+        told()
+
+
 @pytest.mark.parametrize("field", ["url", "read_url", "notify_url"])
 def test_a_url_is_given_once(field: str) -> None:
     with pytest.raises(ValidationError, match=f"excludes {field}"):
@@ -104,6 +154,25 @@ def test_a_file_that_goes_away_later_is_an_outage(tmp_path: Path) -> None:
 )
 def test_a_refusal_names_the_remedy(said: str, remedy: str) -> None:
     assert remedy in (fatal_reason(psycopg.OperationalError(said)) or "")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "port 1 failed: Connection refused\n\tIs the server running on that host and accepting it?\n",
+            "port 1 failed: Connection refused; start PostgreSQL there, or correct host and port in the URL",
+        ),
+        (
+            "failed to resolve host 'db': Name or service not known",
+            "failed to resolve host 'db': Name or service not known; correct the host in the URL, or the "
+            "name service",
+        ),
+        ("FATAL:  the database system is starting up", "FATAL: the database system is starting up"),
+    ],
+)
+def test_an_outage_is_told_in_one_line_with_one_remedy(said: str, told: str) -> None:
+    assert outage(psycopg.OperationalError(said)) == told
 
 
 @pytest.mark.parametrize(

@@ -97,13 +97,32 @@ def test_fields_that_are_looked_up_are_not_looked_up_without_an_event() -> None:
     assert current_log_fields() == {}
 
 
+@pytest.mark.parametrize("named", ["grpc", "grpc._cython", "grpc._cython.cygrpc"])
+def test_what_grpc_does_inside_is_told_to_those_who_ask_for_it(stream: io.StringIO, named: str) -> None:
+    inside = logging.getLogger("grpc._cython.cygrpc")
+    configure_logging(LoggingConfig(level="debug"), stream)
+    inside.debug("poll")
+    log.debug("ours")
+    configure_logging(LoggingConfig.model_validate({"loggers": {named: "debug"}}), stream)
+    inside.debug("asked for")
+    configure_logging(LoggingConfig(level="debug"), stream)
+    inside.debug("not any more")
+    assert [line.split(": ", 1)[1] for line in told(stream)] == ["ours", "asked for"]
+
+
 class ExecuteBatchError(Exception):
     """Named as that of grpc's core."""
 
 
-@pytest.mark.parametrize(("level", "lines"), [("info", 0), ("debug", 1)])
-def test_an_answer_that_nobody_waited_for_is_no_error(stream: io.StringIO, level: str, lines: int) -> None:
-    configure_logging(LoggingConfig.model_validate({"level": level}), stream)
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [({"level": "info"}, 0), ({"level": "debug"}, 0), ({"loggers": {"grpc": "debug"}}, 1)],
+    ids=["info", "debug", "named"],
+)
+def test_an_answer_that_nobody_waited_for_is_no_error(
+    stream: io.StringIO, settings: dict[str, object], lines: int
+) -> None:
+    configure_logging(LoggingConfig.model_validate(settings), stream)
     grpc_log = logging.getLogger("grpc._cython.cygrpc")
     for error in (ExecuteBatchError("gone"), RuntimeError("a fault")):
         grpc_log.error("raised by servicer method", exc_info=error)

@@ -23,28 +23,51 @@ _sym_db = _symbol_database.Default()
 
 
 from buildgrid_protos.google.devtools.remoteworkers.v1test2 import bots_pb2 as google_dot_devtools_dot_remoteworkers_dot_v1test2_dot_bots__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62uildgrid/fleet/v1/fleet.proto\x12\x12\x62uildgrid.fleet.v1\x1a\x30google/devtools/remoteworkers/v1test2/bots.proto\x1a\x1fgoogle/protobuf/timestamp.proto\")\n\x0fGetStateRequest\x12\x16\n\x0einstance_names\x18\x01 \x03(\t\"\xc8\x01\n\nFleetState\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08replicas\x18\x02 \x03(\x0b\x32\x1b.buildgrid.fleet.v1.Replica\x12\x35\n\x0crequirements\x18\x03 \x03(\x0b\x32\x1f.buildgrid.fleet.v1.Requirement\x12*\n\x04\x62ots\x18\x04 \x03(\x0b\x32\x1c.buildgrid.fleet.v1.BotCount\"\xd6\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63onfig_hash\x18\x05 \x01(\t\x12\x1b\n\x13refused_config_hash\x18\x06 \x01(\t\x12\x1c\n\x14refused_config_error\x18\x07 \x01(\t\x12 \n\x18\x63onfig_fields_at_restart\x18\x08 \x03(\t\"\xe3\x01\n\x0bRequirement\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x18\n\x10requirement_hash\x18\x02 \x01(\t\x12\x30\n\nproperties\x18\x03 \x03(\x0b\x32\x1c.buildgrid.fleet.v1.Property\x12\x16\n\x0eproperty_label\x18\x04 \x01(\t\x12\x0e\n\x06queued\x18\x05 \x01(\x03\x12\x11\n\texecuting\x18\x06 \x01(\x03\x12\x36\n\x12oldest_queued_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"r\n\x08\x42otCount\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12@\n\x06status\x18\x02 \x01(\x0e\x32\x30.google.devtools.remoteworkers.v1test2.BotStatus\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"&\n\x08Property\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t2X\n\x05\x46leet\x12O\n\x08GetState\x12#.buildgrid.fleet.v1.GetStateRequest\x1a\x1e.buildgrid.fleet.v1.FleetStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62uildgrid/fleet/v1/fleet.proto\x12\x12\x62uildgrid.fleet.v1\x1a\x30google/devtools/remoteworkers/v1test2/bots.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"&\n\x0cWatchRequest\x12\x16\n\x0einstance_names\x18\x01 \x03(\t\"\xd7\x01\n\x0c\x44rainRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x33\n\x04mode\x18\x02 \x01(\x0e\x32%.buildgrid.fleet.v1.DrainRequest.Mode\x12\x0f\n\x07\x62ot_ids\x18\x03 \x03(\t\x12\x0e\n\x06number\x18\x04 \x01(\x05\x12\x11\n\tdisrupted\x18\x05 \x01(\x08\x12\r\n\x05owner\x18\x06 \x01(\t\"8\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0b\n\x07IF_IDLE\x10\x01\x12\r\n\tWHEN_IDLE\x10\x02\" \n\rDrainResponse\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\"Z\n\x0eUndrainRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x0f\n\x07\x62ot_ids\x18\x02 \x03(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x11\n\tbusy_only\x18\x04 \x01(\x08\"\"\n\x0fUndrainResponse\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\"\x8c\x01\n\x14\x45xportHistoryRequest\x12\x16\n\x0einstance_names\x18\x01 \x03(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf3\x01\n\x0b\x46inishedJob\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12/\n\x0bqueued_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\nproperties\x18\x04 \x03(\x0b\x32\x1c.buildgrid.fleet.v1.Property\x12\x16\n\x0eproperty_label\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x13\n\x0bstatus_code\x18\x07 \x01(\x05\")\n\x0fGetStateRequest\x12\x16\n\x0einstance_names\x18\x01 \x03(\t\"\xb2\x02\n\nFleetState\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08replicas\x18\x02 \x03(\x0b\x32\x1b.buildgrid.fleet.v1.Replica\x12\x35\n\x0crequirements\x18\x03 \x03(\x0b\x32\x1f.buildgrid.fleet.v1.Requirement\x12*\n\x04\x62ots\x18\x04 \x03(\x0b\x32\x1c.buildgrid.fleet.v1.BotCount\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12-\n\x0c\x62ot_sessions\x18\x06 \x03(\x0b\x32\x17.buildgrid.fleet.v1.Bot\x12\'\n\x05marks\x18\x07 \x03(\x0b\x32\x18.buildgrid.fleet.v1.Mark\"\xc3\x02\n\x03\x42ot\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x0e\n\x06\x62ot_id\x18\x02 \x01(\t\x12@\n\x06status\x18\x03 \x01(\x0e\x32\x30.google.devtools.remoteworkers.v1test2.BotStatus\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x0e\n\x06leases\x18\x05 \x01(\x05\x12\x30\n\x0c\x63onnect_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tbusy_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x63\x61pacity_class\x18\x08 \x01(\t\x12\x11\n\tfleet_uid\x18\t \x01(\t\x12\x13\n\x0b\x63luster_uid\x18\n \x01(\t\x12\x13\n\x0blease_count\x18\x0b \x01(\x03\"\x9c\x01\n\x04Mark\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x0e\n\x06\x62ot_id\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdisrupted\x18\x04 \x01(\x08\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x11\n\tconnected\x18\x06 \x01(\x08\x12\x0e\n\x06leases\x18\x07 \x01(\x05\"\xd6\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63onfig_hash\x18\x05 \x01(\t\x12\x1b\n\x13refused_config_hash\x18\x06 \x01(\t\x12\x1c\n\x14refused_config_error\x18\x07 \x01(\t\x12 \n\x18\x63onfig_fields_at_restart\x18\x08 \x03(\t\"\x8d\x03\n\x0bRequirement\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x18\n\x10requirement_hash\x18\x02 \x01(\t\x12\x30\n\nproperties\x18\x03 \x03(\x0b\x32\x1c.buildgrid.fleet.v1.Property\x12\x16\n\x0eproperty_label\x18\x04 \x01(\t\x12\x0e\n\x06queued\x18\x05 \x01(\x03\x12\x11\n\texecuting\x18\x06 \x01(\x03\x12\x36\n\x12oldest_queued_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x61rrival_rate\x18\x08 \x01(\x01\x12+\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0f\x64uration_spread\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\navoidances\x18\x0b \x03(\x0b\x32\x1d.buildgrid.fleet.v1.Avoidance\"3\n\tAvoidance\x12\x16\n\x0e\x63\x61pacity_class\x18\x01 \x01(\t\x12\x0e\n\x06queued\x18\x02 \x01(\x03\"r\n\x08\x42otCount\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12@\n\x06status\x18\x02 \x01(\x0e\x32\x30.google.devtools.remoteworkers.v1test2.BotStatus\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"&\n\x08Property\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t2\xa5\x03\n\x05\x46leet\x12O\n\x08GetState\x12#.buildgrid.fleet.v1.GetStateRequest\x1a\x1e.buildgrid.fleet.v1.FleetState\x12K\n\x05Watch\x12 .buildgrid.fleet.v1.WatchRequest\x1a\x1e.buildgrid.fleet.v1.FleetState0\x01\x12L\n\x05\x44rain\x12 .buildgrid.fleet.v1.DrainRequest\x1a!.buildgrid.fleet.v1.DrainResponse\x12R\n\x07Undrain\x12\".buildgrid.fleet.v1.UndrainRequest\x1a#.buildgrid.fleet.v1.UndrainResponse\x12\\\n\rExportHistory\x12(.buildgrid.fleet.v1.ExportHistoryRequest\x1a\x1f.buildgrid.fleet.v1.FinishedJob0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'buildgrid.fleet.v1.fleet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSTATEREQUEST']._serialized_start=137
-  _globals['_GETSTATEREQUEST']._serialized_end=178
-  _globals['_FLEETSTATE']._serialized_start=181
-  _globals['_FLEETSTATE']._serialized_end=381
-  _globals['_REPLICA']._serialized_start=384
-  _globals['_REPLICA']._serialized_end=598
-  _globals['_REQUIREMENT']._serialized_start=601
-  _globals['_REQUIREMENT']._serialized_end=828
-  _globals['_BOTCOUNT']._serialized_start=830
-  _globals['_BOTCOUNT']._serialized_end=944
-  _globals['_PROPERTY']._serialized_start=946
-  _globals['_PROPERTY']._serialized_end=984
-  _globals['_FLEET']._serialized_start=986
-  _globals['_FLEET']._serialized_end=1074
+  _globals['_WATCHREQUEST']._serialized_start=169
+  _globals['_WATCHREQUEST']._serialized_end=207
+  _globals['_DRAINREQUEST']._serialized_start=210
+  _globals['_DRAINREQUEST']._serialized_end=425
+  _globals['_DRAINREQUEST_MODE']._serialized_start=369
+  _globals['_DRAINREQUEST_MODE']._serialized_end=425
+  _globals['_DRAINRESPONSE']._serialized_start=427
+  _globals['_DRAINRESPONSE']._serialized_end=459
+  _globals['_UNDRAINREQUEST']._serialized_start=461
+  _globals['_UNDRAINREQUEST']._serialized_end=551
+  _globals['_UNDRAINRESPONSE']._serialized_start=553
+  _globals['_UNDRAINRESPONSE']._serialized_end=587
+  _globals['_EXPORTHISTORYREQUEST']._serialized_start=590
+  _globals['_EXPORTHISTORYREQUEST']._serialized_end=730
+  _globals['_FINISHEDJOB']._serialized_start=733
+  _globals['_FINISHEDJOB']._serialized_end=976
+  _globals['_GETSTATEREQUEST']._serialized_start=978
+  _globals['_GETSTATEREQUEST']._serialized_end=1019
+  _globals['_FLEETSTATE']._serialized_start=1022
+  _globals['_FLEETSTATE']._serialized_end=1328
+  _globals['_BOT']._serialized_start=1331
+  _globals['_BOT']._serialized_end=1654
+  _globals['_MARK']._serialized_start=1657
+  _globals['_MARK']._serialized_end=1813
+  _globals['_REPLICA']._serialized_start=1816
+  _globals['_REPLICA']._serialized_end=2030
+  _globals['_REQUIREMENT']._serialized_start=2033
+  _globals['_REQUIREMENT']._serialized_end=2430
+  _globals['_AVOIDANCE']._serialized_start=2432
+  _globals['_AVOIDANCE']._serialized_end=2483
+  _globals['_BOTCOUNT']._serialized_start=2485
+  _globals['_BOTCOUNT']._serialized_end=2599
+  _globals['_PROPERTY']._serialized_start=2601
+  _globals['_PROPERTY']._serialized_end=2639
+  _globals['_FLEET']._serialized_start=2642
+  _globals['_FLEET']._serialized_end=3063
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,26 @@ class FleetStub:
                 request_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.GetStateRequest.SerializeToString,
                 response_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.FleetState.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/buildgrid.fleet.v1.Fleet/Watch',
+                request_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.WatchRequest.SerializeToString,
+                response_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.FleetState.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/buildgrid.fleet.v1.Fleet/Drain',
+                request_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.DrainRequest.SerializeToString,
+                response_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.DrainResponse.FromString,
+                _registered_method=True)
+        self.Undrain = channel.unary_unary(
+                '/buildgrid.fleet.v1.Fleet/Undrain',
+                request_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.UndrainRequest.SerializeToString,
+                response_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.UndrainResponse.FromString,
+                _registered_method=True)
+        self.ExportHistory = channel.unary_stream(
+                '/buildgrid.fleet.v1.Fleet/ExportHistory',
+                request_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.ExportHistoryRequest.SerializeToString,
+                response_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.FinishedJob.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -54,6 +74,41 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """The state now, and again whenever it has changed, ten times a second at most; every 5 s though nothing
+        has changed. Each message is whole. Any replica goes on where another one has ended: a message with a
+        lower revision than one that was seen before is older than that one. Rights and errors as for GetState.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """Marks bots, so that they get no lease any more, in one transaction. A bot may be marked before it has a
+        session. Needs the right `administer` in the instance.
+
+        Errors: INVALID_ARGUMENT for what is no bot_id, or none; PERMISSION_DENIED; UNAVAILABLE while the
+        database is away: then nothing is marked, or all is, and the same call again is right.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Undrain(self, request, context):
+        """Takes marks away, in one transaction. Rights and errors as for Drain.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportHistory(self, request, context):
+        """Finished jobs, oldest first, for whoever wants to know what another farm would have done with them: a
+        trace. Needs the right `administer` in each instance that is asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +116,26 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.GetState,
                     request_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.GetStateRequest.FromString,
                     response_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.FleetState.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.WatchRequest.FromString,
+                    response_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.FleetState.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.DrainRequest.FromString,
+                    response_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.DrainResponse.SerializeToString,
+            ),
+            'Undrain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Undrain,
+                    request_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.UndrainRequest.FromString,
+                    response_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.UndrainResponse.SerializeToString,
+            ),
+            'ExportHistory': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportHistory,
+                    request_deserializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.ExportHistoryRequest.FromString,
+                    response_serializer=buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.FinishedJob.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +165,114 @@ class Fleet:
             '/buildgrid.fleet.v1.Fleet/GetState',
             buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.GetStateRequest.SerializeToString,
             buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.FleetState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/buildgrid.fleet.v1.Fleet/Watch',
+            buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.WatchRequest.SerializeToString,
+            buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.FleetState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/buildgrid.fleet.v1.Fleet/Drain',
+            buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.DrainRequest.SerializeToString,
+            buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Undrain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/buildgrid.fleet.v1.Fleet/Undrain',
+            buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.UndrainRequest.SerializeToString,
+            buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.UndrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/buildgrid.fleet.v1.Fleet/ExportHistory',
+            buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.ExportHistoryRequest.SerializeToString,
+            buildgrid_dot_fleet_dot_v1_dot_fleet__pb2.FinishedJob.FromString,
             options,
             channel_credentials,
             insecure,
