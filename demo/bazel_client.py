@@ -114,6 +114,18 @@ class BazelClient:
         return ended.stdout
 
 
+def override_problem(folder: str | None) -> str | None:
+    """Why no external repository can be taken from there, and the remedy; None if one can, or none is to."""
+    if not folder:
+        return None
+    names = ", ".join(_REPOSITORIES)
+    if not Path(folder).is_dir():
+        return f"{OVERRIDES_VARIABLE}={folder} is no folder; name one that holds {names}, or unset it"
+    if not override_flags(folder):
+        return f"{OVERRIDES_VARIABLE}={folder} holds none of {names}; name a folder that does, or unset it"
+    return None
+
+
 def override_flags(folder: str | None) -> list[str]:
     """Flags that take external repositories from folders below `folder`, those that are there."""
     if not folder:

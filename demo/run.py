@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -25,7 +26,14 @@ from buildgrid_client.errors import ClientError
 from buildgrid_client.execution import ExecutionClient
 from buildgrid_client.remote_command import RemoteRunner
 
-from demo.bazel_client import BazelClient, BazelFailed, find_bazel
+from demo.bazel_client import (
+    OVERRIDES_VARIABLE,
+    BazelClient,
+    BazelFailed,
+    find_bazel,
+    override_flags,
+    override_problem,
+)
 from demo.build_plan import BuildPlan, plan_build
 from demo.farm import Farm, FarmFailed
 from demo.progress import Step
@@ -63,6 +71,9 @@ def main(argv: list[str] | None = None) -> int:
             "  anywhere:       npm install -g @bazel/bazelisk\n"
             "or leave out --client bazel (make demo)"
         )
+    overrides = os.environ.get(OVERRIDES_VARIABLE)
+    if args.client == "bazel" and (problem := override_problem(overrides)) is not None:
+        return _complain(problem)
     with Path(__file__).open("rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,6 +171,13 @@ def _describe(report: BuildReport) -> list[str]:
     return lines
 
 
+def bazel_command(overrides: str | None) -> str:
+    """What builds the project on a farm that stays; with folders in place of what Bazel cannot fetch."""
+    flags = override_flags(overrides) if override_problem(overrides) is None else []
+    words = ["bazel", "test", "//...", "--remote_executor=grpc://127.0.0.1:50051", *flags]
+    return shlex.join(words)
+
+
 def _say_next(farm: Farm) -> None:
     print(
         f"""
@@ -172,7 +190,7 @@ Next, a farm that stays:
   .venv/bin/buildgrid-bot run --endpoint grpc://127.0.0.1:50051 --slots 2
 and work for it:
   .venv/bin/buildgrid-scheduler execute -- /bin/echo hello
-  cd demo/project && bazel test //... --remote_executor=grpc://127.0.0.1:50051"""
+  cd demo/project && {bazel_command(os.environ.get(OVERRIDES_VARIABLE))}"""
     )
 
 

@@ -26,7 +26,7 @@ from google.rpc.status_pb2 import Status
 
 from buildgrid_bot import process
 from buildgrid_bot.cache import FileCache, Placement
-from buildgrid_bot.errors import ActionError, InputsDisturbed, InvalidAction, status_of
+from buildgrid_bot.errors import ActionError, InputsDisturbed, InvalidAction, blames_cas, status_of
 from buildgrid_bot.input_tree import SmallBlobs, flatten, read_directories
 from buildgrid_bot.inputs import InputFetcher, stage
 from buildgrid_bot.log_streams import FollowedOutput, LogStreams
@@ -116,7 +116,10 @@ class ActionRunner:
         slots: int,
         kill_grace: float = KILL_GRACE,
         log_streams: LogStreams | None = None,
+        used_cas: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        """`used_cas`: told of each action that ended whether the CAS did what was wanted of it."""
+        self._used_cas = used_cas
         self._cas = cas
         self._cache = cache
         self._sandbox = sandbox
@@ -164,8 +167,11 @@ class ActionRunner:
         except Exception as error:  # noqa: BLE001 - whatever went wrong becomes the lease's status
             if not isinstance(error, ActionError | ClientError | OSError):
                 _log.exception("action %s lease %s", _short(action), lease_id)
+            self._used_cas(not blames_cas(error))
             disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             outcome = Outcome(status_of(error))
+        else:
+            self._used_cas(True)
         finally:
             if workspace.followed is not None:
                 workspace.followed.end()

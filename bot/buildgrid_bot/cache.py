@@ -65,6 +65,8 @@ class FileCache:
     """
 
     def __init__(self, directory: Path, max_bytes: int, *, link_from: int = LINK_FROM_BYTES) -> None:
+        self.directory = directory
+        """where all of it is; there may be more in it that is not the cache's"""
         self._files = directory / "files"
         self._files.mkdir(parents=True, exist_ok=True)
         self._lock_file = (directory / "lock").open("wb")
@@ -89,6 +91,31 @@ class FileCache:
     def size_bytes(self) -> int:
         """The sum of the sizes of all files."""
         return self._bytes
+
+    def disk_bytes(self) -> int:
+        """What all files take, those included that have not arrived yet."""
+        arriving = 0
+        with os.scandir(self._files) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.is_file(follow_symlinks=False):
+                        arriving += entry.stat(follow_symlinks=False).st_size
+        return self._bytes + arriving
+
+    def inodes(self) -> frozenset[int]:
+        """Of the files that may be linked into actions' directories."""
+        with self._lock:
+            return frozenset(each.inode for each in self._entries.values() if each.size >= self._link_from)
+
+    def give_back(self, wanted: int) -> None:
+        """Evicts so many bytes, or what no running action needs if that is less."""
+        with self._lock:
+            before = self._bytes
+            for name in list(self._entries):
+                if before - self._bytes >= wanted:
+                    return
+                if not self._pins[name.key]:
+                    self._forget(name)
 
     def has(self, digest: Digest) -> bool:
         """Whether the blob is here, executable or not."""

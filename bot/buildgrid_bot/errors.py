@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import grpc
-from buildgrid_client.errors import BlobsMissing, CasUnavailable, ClientError
+from buildgrid_client.errors import BlobsMissing, CasRefused, CasUnavailable, ClientError
 from google.protobuf.any_pb2 import Any
 from google.rpc.error_details_pb2 import PreconditionFailure
 from google.rpc.status_pb2 import Status
@@ -55,6 +55,24 @@ class InputsDisturbed(ActionError):
 
     INTERNAL: the next try gets a clean copy.
     """
+
+
+# Of one blob, or one call; other actions may do better.
+_OF_WHAT_WAS_ASKED = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+)
+
+
+def blames_cas(error: Exception) -> bool:
+    """Whether an action failed with this since the bot cannot use its CAS: the next one would, too."""
+    if isinstance(error, CasRefused):
+        return error.code not in _OF_WHAT_WAS_ASKED
+    return isinstance(error, CasUnavailable)
 
 
 def status_of(error: Exception) -> Status:

@@ -5,9 +5,12 @@ from collections.abc import Callable
 
 from buildgrid_client.retries import backoff
 
-# A full bot is not held by the server; this often it asks whether its leases are still wanted. So long a
-# cancelled command may run on.
+# Where the server does not hold the calls of a full bot, this often it asks whether its leases are still
+# wanted. So long a cancelled command may run on.
 HEARTBEAT = 2.0
+# A full bot that was just handed work waits so long before it lets itself be held: most actions have ended by
+# then, and are reported without another call.
+FULL_SETTLE = 0.5
 # What is asked sooner than this after the call before it counts as answered at once.
 AT_ONCE = 0.5
 # With a free slot the next poll can bring work, but most actions that were just handed out are short, and
@@ -32,12 +35,14 @@ def pause_after_answer(
 ) -> float:
     """Seconds until the next update, if nothing happens meanwhile.
 
-    `empty_answers` counts answers in a row that came at once and brought nothing. One is normal (it says
-    that a report arrived); many mean that the server does not hold this bot's calls, for example because it
-    is drained.
+    `empty_answers` counts answers in a row that came at once and brought nothing. One is normal for a bot
+    with a free slot (it says that a report arrived); many mean that the server does not hold this bot's
+    calls, for example because it is drained. Those of a full bot older servers never hold.
     """
-    if full:
+    if full and empty_answers:
         return heartbeat
+    if full and new_work:
+        return min(heartbeat, FULL_SETTLE)
     if new_work:
         return settle
     if empty_answers < 2:

@@ -92,11 +92,31 @@ class BotSession:
         self._handed_back: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self._status: bots_pb2.BotStatus.ValueType = bots_pb2.OK
+        self._unwanted_by: set[str] = set()
         self._name = ""
         self._trouble = Trouble(refused_for=refused_for)
         self._lost = LostSessions()
         self._takeovers = Takeovers()
         self._leave_at = float("inf")
+
+    @property
+    def running(self) -> int:
+        """Actions that have not ended."""
+        return self._held.running
+
+    def take_work(self, wanted: bool, whose: str = "disk") -> None:
+        """Whether to take anything new. If not, the bot says UNHEALTHY, and finishes what it has.
+
+        It takes work again when all of those want it again who did not.
+        """
+        if wanted:
+            self._unwanted_by.discard(whose)
+        else:
+            self._unwanted_by.add(whose)
+        status = bots_pb2.UNHEALTHY if self._unwanted_by else bots_pb2.OK
+        if not self._leaving and status != self._status:
+            self._status = status
+            self._news.set()
 
     def terminate(self) -> None:
         """Take nothing new, hand back what has not started, finish what runs, then leave."""
@@ -292,7 +312,7 @@ class BotSession:
     async def _after_failure(self, what: str, error: grpc.aio.AioRpcError, *, opening: bool = False) -> None:
         details = error.details() or ""
         if self._endpoint and error.code() is grpc.StatusCode.UNAVAILABLE:
-            details = explained(self._endpoint, details)
+            details = explained(self._endpoint, details, answered=bool(self._name))
         complaint = self._trouble.failed(what, error.code(), details, time.monotonic())
         # What runs under an open session is not thrown away: that ends when the server says so.
         if opening and complaint.give_up:

@@ -52,4 +52,6 @@ def describe(
         session.worker.properties.add(key=key, value=value)
     session.worker.configs.add(key="capacity", value=str(slots))
     session.worker.configs.add(key="long-poll", value="always")
+    # Of a call that is held the server hears at once when the bot is killed.
+    session.worker.configs.add(key="long-poll-full", value="always")
     return session

@@ -54,19 +54,23 @@ def is_loopback(endpoint: str) -> bool:
         return host == "localhost"
 
 
-def open_channel(endpoint: str, credentials: Credentials = NO_CREDENTIALS) -> grpc.aio.Channel:
+def open_channel(
+    endpoint: str, credentials: Credentials = NO_CREDENTIALS, server_name: str | None = None
+) -> grpc.aio.Channel:
     """A channel to `grpc://HOST:PORT`, or `grpcs://HOST:PORT` for TLS, whose calls show these credentials.
 
     Their files may change; see ReloadingChannel. A token is sent without TLS, too, for meshes that encrypt on
-    their own. Must be called, and later closed, in a running event loop. It connects on first use. Raises
-    ValueError for a bad endpoint, OSError or ValueError for a file that cannot be used.
+    their own. `server_name` is what the server's certificate must be for; None: HOST. Must be called, and
+    later closed, in a running event loop. It connects on first use. Raises ValueError for a bad endpoint,
+    OSError or ValueError for a file that cannot be used.
     """
     target, secure = parse_endpoint(endpoint)
+    name = () if server_name is None else (("grpc.ssl_target_name_override", server_name),)
 
     def connect(tls: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
         if tls is None:
             return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-        return grpc.aio.secure_channel(target, tls, options=CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(target, tls, options=(*CHANNEL_OPTIONS, *name))
 
     if credentials.token is None and not secure:
         return connect(None)

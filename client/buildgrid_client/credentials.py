@@ -67,6 +67,7 @@ class TlsWatch:
         self._files = files
         self._who = who
         self._state = files.state()
+        self._told: tuple[tuple[FileState, ...], str] | None = None
         self.first = files.read()
         """the credentials as they were at the beginning"""
 
@@ -74,19 +75,29 @@ class TlsWatch:
         """The credentials when they have changed since the last time, else None.
 
         Files that cannot be used, as between two that are replaced one after the other, change nothing, which
-        is logged once.
+        is logged once. Those that could not even be read are read again the next time.
         """
         state = self._files.state()
         if state == self._state:
             return None
-        self._state = state
         try:
             credentials = self._files.read()
-        except OSError as error:
-            _log.warning("%s: the files for TLS have changed and cannot be used: %s", self._who, error)
+        except UnusableFile as error:
+            self._state = state
+            self._tell(state, error)
             return None
+        except OSError as error:
+            # It may pass without a change of any file: too many are open.
+            self._tell(state, error)
+            return None
+        self._state, self._told = state, None
         _log.info("%s: the files for TLS have changed, new calls connect anew", self._who)
         return credentials
+
+    def _tell(self, state: tuple[FileState, ...], error: OSError) -> None:
+        if self._told != (state, str(error)):
+            self._told = state, str(error)
+            _log.warning("%s: the files for TLS have changed and cannot be used: %s", self._who, error)
 
 
 class BearerToken:
@@ -95,25 +106,34 @@ class BearerToken:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read: tuple[FileState, str] | None = None
+        self._told: tuple[FileState, str] | None = None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What a call carries: `authorization: Bearer TOKEN`.
 
-        A file that cannot be used any more leaves the last token in force, which is logged. When there was
-        none yet: OSError, or ValueError for a file that is empty or holds what is no token.
+        A file that cannot be used any more leaves the last token in force, which is logged once; one that
+        could not even be read is read again for the next call. When there was no token yet: OSError, or
+        ValueError for a file that is empty or holds what is no token.
         """
         state = file_state(self._path)
         read = self._read
         if read is None or read[0] != state:
             try:
-                read = (state, self._token())
+                self._read = read = (state, self._token())
+                self._told = None
             except (OSError, ValueError) as error:
                 if read is None:
                     raise
-                _log.warning("the token in %s stays as it was: %s", self._path, error)
-                read = (state, read[1])
-            self._read = read
+                if isinstance(error, ValueError):
+                    # Until the file changes; what keeps a file from being read may pass without that.
+                    self._read = read = (state, read[1])
+                self._tell(state, error)
         return (("authorization", f"Bearer {read[1]}"),)
+
+    def _tell(self, state: FileState, error: Exception) -> None:
+        if self._told != (state, str(error)):
+            self._told = state, str(error)
+            _log.warning("the token in %s stays as it was: %s", self._path, error)
 
     def _token(self) -> str:
         # Whatever else is in the file, it must not come into a message, and with it into a log.

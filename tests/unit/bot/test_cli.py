@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from buildgrid_bot.cli import main
-from buildgrid_bot.options import default_bot_id, parse_size
+from buildgrid_bot.options import Options, checked, default_bot_id, option_parser, parse_size
+from buildgrid_bot.sandbox import Root
 from buildgrid_bot.worker_properties import describe, parse_properties, with_defaults
 
 
@@ -37,6 +38,13 @@ def keep_logging() -> Iterator[None]:
         (["--endpoint", "grpc://h:1", "--tls-ca", "x"], "--tls-ca: grpc://h:1 is without TLS; name it grpcs"),
         (["--endpoint", "grpcs://h:1", "--tls-key", "x"], "--tls-key needs --tls-certificate"),
         (["--endpoint", "grpcs://h:1", "--token-file", "/none"], "--token-file: /none cannot be read"),
+        (
+            ["--endpoint", "grpc://h:1", "--tls-server-name", "x"],
+            "--tls-server-name: grpc://h:1 is without TLS",
+        ),
+        (["--endpoint", "grpc://h:1", "--disk-bytes", "much"], "--disk-bytes: 'much' is not a size"),
+        (["--endpoint", "grpc://h:1", "--disk-bytes", "0"], "--disk-bytes: 0 is no room at all"),
+        (["--endpoint", "grpc://h:1", "--log-format", "xml"], "--log-format: 'xml' is none of text, json"),
     ],
 )
 def test_refusals_name_the_flag(
@@ -47,6 +55,92 @@ def test_refusals_name_the_flag(
         main(["run", *arguments])
     assert caught.value.code == 2
     assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def options(*flags: str) -> Options:
+    """What `run` makes of the flags, and of the environment."""
+    return checked(option_parser().parse_args(["run", "--endpoint", "grpc://h:1", *flags]))
+
+
+def test_whatever_a_flag_says_may_come_from_a_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {
+        "ENDPOINT": "grpcs://farm:1",
+        "CAS_ENDPOINT": "grpcs://cas:1",
+        "LOGSTREAM_ENDPOINT": "grpcs://logs:1",
+        "TLS_SERVER_NAME": "farm.example.org",
+        "INSTANCE": "team/a",
+        "PROPERTIES": "OSFamily=linux\nISA=riscv64\nPool=a=b c\n",
+        "WORKER_PROPERTIES": "rack=7",
+        "SLOTS": "3",
+        "BOT_ID": "linux-7",
+        "CAPACITY_CLASS": "spot",
+        "CACHE_DIR": str(tmp_path),
+        "CACHE_BYTES": "1G",
+        "DISK_BYTES": "10G",
+        "SANDBOX_PATHS": "/usr\n/etc",
+        "ROOT": "input",
+    }.items():
+        monkeypatch.setenv(f"BUILDGRID_BOT_{name}", value)
+    read = checked(option_parser().parse_args(["run"]))
+    assert (read.endpoint, read.cas_endpoint) == ("grpcs://farm:1", "grpcs://cas:1")
+    assert (read.logstream_endpoint, read.server_name) == ("grpcs://logs:1", "farm.example.org")
+    assert (read.instance, read.bot_id, read.slots) == ("team/a", "linux-7", 3)
+    assert read.properties == [("OSFamily", "linux"), ("ISA", "riscv64"), ("Pool", "a=b c")]
+    assert read.worker_properties == [("rack", "7"), ("capacity-class", "spot")]
+    assert (read.cache_dir, read.cache_bytes, read.disk_bytes) == (tmp_path, 1 << 30, 10 << 30)
+    assert (read.sandbox_paths, read.root) == (["/usr", "/etc"], Root.INPUT)
+
+
+def test_flags_count_before_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDGRID_BOT_PROPERTIES", "ISA=a\nPool=x")
+    monkeypatch.setenv("BUILDGRID_BOT_SLOTS", "3")
+    monkeypatch.setenv("BUILDGRID_BOT_LOG_FORMAT", "json")
+    read = options("--property", "ISA=b", "--property", "ISA=c", "--slots", "4")
+    assert read.properties[:2] == [("ISA", "b"), ("ISA", "c")] and ("Pool", "x") not in read.properties
+    assert read.slots == 4
+    arguments = option_parser().parse_args(["run", "--log-format", "text"])
+    assert arguments.log_format == "text" and option_parser().parse_args(["run"]).log_format == "json"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("SLOTS", "many", "--slots: invalid int value: 'many'"),
+        ("LOG_FORMAT", "xml", "--log-format: 'xml' is none of text, json"),
+        ("SANDBOX", "gvisor", "--sandbox: 'gvisor' is none of auto, bubblewrap, none"),
+        ("PROPERTIES", "ISA", "--property: 'ISA' is not KEY=VALUE"),
+    ],
+)
+def test_a_variable_that_is_of_no_use_is_refused_as_its_flag(
+    name: str, value: str, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"BUILDGRID_BOT_{name}", value)
+    with pytest.raises(SystemExit):
+        main(["run", "--endpoint", "grpc://h:1"])
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], 10 << 30),
+        (["--cache-bytes", "1G"], 1 << 30),
+        (["--disk-bytes", "100G"], 70 << 30),
+        (["--disk-bytes", "100G", "--cache-bytes", "5G"], 5 << 30),
+        (["--disk-bytes", "100G", "--cache-bytes", "90G"], 70 << 30),
+    ],
+)
+def test_the_cache_takes_no_more_than_its_share_of_the_disk(flags: list[str], expected: int) -> None:
+    assert options(*flags).cache_bytes == expected
+
+
+def test_every_flag_names_its_variable() -> None:
+    run = option_parser()._subparsers._group_actions[0].choices["run"]  # type: ignore[union-attr,index]
+    flags = [action for action in run._actions if action.dest != "help"]
+    assert len(flags) > 15
+    assert [flag.dest for flag in flags if "[BUILDGRID_BOT_" not in flag.help] == []
 
 
 def test_a_missing_bubblewrap_is_said_with_its_remedy(

@@ -3,8 +3,14 @@
 from buildgrid_bot.pacing import HEARTBEAT, heartbeat_within, patience, pause_after_answer
 
 
-def test_a_full_bot_asks_at_its_heartbeat() -> None:
-    assert pause_after_answer(full=True, new_work=True, empty_answers=0, heartbeat=7) == 7
+def test_a_full_bot_that_is_not_held_asks_at_its_heartbeat() -> None:
+    assert pause_after_answer(full=True, new_work=False, empty_answers=1, heartbeat=7) == 7
+
+
+def test_a_full_bot_lets_itself_be_held_once_its_work_turns_out_to_be_long() -> None:
+    assert 0 < pause_after_answer(full=True, new_work=True, empty_answers=0, heartbeat=7) < 1
+    assert pause_after_answer(full=True, new_work=True, empty_answers=0, heartbeat=0.1) == 0.1
+    assert pause_after_answer(full=True, new_work=False, empty_answers=0, heartbeat=7) == 0
 
 
 def test_a_free_slot_polls_at_once() -> None:

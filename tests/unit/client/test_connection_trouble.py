@@ -76,7 +76,14 @@ def test_what_may_go_away_is_waited_for(endpoint: str, details: str, words: str)
 
 def test_a_server_that_was_found_to_speak_tls_is_named_so() -> None:
     cause = cause_of(PLAIN, CLOSED, speaks_tls=True)
-    assert cause == ("the server there speaks TLS: name it grpcs://build:1", True)
+    assert cause is not None
+    assert (cause.words, cause.lasting) == ("the server there speaks TLS: name it grpcs://build:1", True)
+
+
+@pytest.mark.parametrize("endpoint", [PLAIN, SECURE])
+def test_a_connection_that_worked_before_is_no_riddle_of_tls(endpoint: str) -> None:
+    assert cause_of(endpoint, CLOSED, answered=True) is None
+    assert explained(endpoint, CLOSED, answered=True) == CLOSED
 
 
 def test_what_is_not_known_is_said_as_it_is() -> None:

@@ -1,6 +1,8 @@
 """Files of credentials: what can be used, and what changes them."""
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,26 @@ def files(folder: Path) -> TlsFiles:
     ca = folder / "ca.pem"
     ca.write_bytes(CA.pem)
     return TlsFiles(ca, *CA.client("me").write(folder))
+
+
+@pytest.fixture
+def too_many_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets so many of the next files that are read fail, though they are what they should be."""
+    left, really = 0, Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        nonlocal left
+        if left > 0:
+            left -= 1
+            raise OSError(errno.EMFILE, "too many open files")
+        return really(path)
+
+    def fail(times: int) -> None:
+        nonlocal left
+        left = times
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    return fail
 
 
 def encrypted(key: bytes) -> bytes:
@@ -70,6 +92,18 @@ def test_a_ca_that_is_gone_for_a_while_changes_nothing(tmp_path: Path) -> None:
     assert watch.renewed() is not None
 
 
+def test_files_that_could_not_be_read_for_once_are_read_again(
+    tmp_path: Path, too_many_open: Callable[[int], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = TlsWatch(files(tmp_path), "it")
+    (tmp_path / "ca.pem").write_bytes(Authority().pem)
+    too_many_open(3)
+    assert [watch.renewed() for _ in range(3)] == [None] * 3
+    assert caplog.text.count("too many open files") == 1
+    assert watch.renewed() is not None, "nothing about the files has changed meanwhile"
+    assert watch.renewed() is None
+
+
 def test_a_certificate_and_its_key_come_together(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs its key"):
         TlsFiles(certificate=tmp_path / "tls.crt")
@@ -113,3 +147,17 @@ def test_a_token_that_becomes_readable_is_read(tmp_path: Path) -> None:
     path.write_text("third")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # whatever times the one who wrote it gave it
     assert token.metadata()[0][1] == "Bearer third"
+
+
+def test_a_token_that_could_not_be_read_for_once_is_read_again(
+    tmp_path: Path, too_many_open: Callable[[int], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "token"
+    path.write_text("first")
+    token = BearerToken(path)
+    token.metadata()
+    path.write_text("second")
+    too_many_open(3)
+    assert [token.metadata()[0][1] for _ in range(3)] == ["Bearer first"] * 3
+    assert caplog.text.count("too many open files") == 1
+    assert token.metadata()[0][1] == "Bearer second", "nothing about the file has changed meanwhile"
