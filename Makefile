@@ -55,7 +55,7 @@ acceptance: $(STAMP)  ## real Bazel builds (needs bazel on PATH)
 test-cluster: $(STAMP)  ## tests against the Kubernetes cluster of KUBECONFIG, in namespaces of their own; or one of kind or k3d
 	@GRPC_VERBOSITY=NONE bash tools/test_cluster.sh $(BIN)/pytest -n 0 tests/cluster
 
-dev-cluster: $(STAMP)  ## run the operator from source against the cluster of KUBECONFIG, with a Scheduler
+dev-cluster: $(STAMP)  ## run the operator from source against the cluster of KUBECONFIG, with a Scheduler and its bots
 	@VENV="$(VENV)" bash tools/dev_cluster.sh
 
 images: $(STAMP)  ## build the images with docker or buildah (REGISTRY, VERSION, TARGETS, PLATFORM)

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # dev_cluster.sh    the operator from source, on this machine, for a cluster; called by `make dev-cluster`
-# It installs the CRDs, applies examples/kubernetes/scheduler-minimal.yaml into a namespace of its own, and runs the
-# operator until Ctrl-C. What it made stays, for the next start.
+# It installs the CRDs, applies examples/kubernetes/scheduler-minimal.yaml and bot-fleet-minimal.yaml into a namespace of
+# its own, and runs the operator until Ctrl-C. What it made stays, for the next start.
 #   KUBECONFIG=FILE           the cluster: of kind, k3d, or another one for trials
 #   NAMESPACE=buildgrid-dev   where the Scheduler is
 #   SCHEDULER_IMAGE=...       of the scheduler; `make images` builds the default here, and kind and k3d are given it
+#   BOT_IMAGE=...             of the bots, likewise
 #   DATABASE_URL=...          as pods reach it; unset: a PostgreSQL without a volume is started beside the Scheduler
 #   DATABASE_IMAGE=docker.io/library/postgres:17
 set -euo pipefail
@@ -19,24 +20,29 @@ bin=${VENV:-.venv}/bin
 namespace=${NAMESPACE:-buildgrid-dev}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 image=${SCHEDULER_IMAGE:-ghcr.io/buildgrid-kubernetes/scheduler:$version}
+bot_image=${BOT_IMAGE:-ghcr.io/buildgrid-kubernetes/bot:$version}
 database=${DATABASE_URL:-}
 context=$(kubectl config current-context)
 
-give_image() { # to a cluster that has its own images
-  local builder=docker
-  command -v docker >/dev/null || builder=
-  if [ -z "$builder" ] || ! docker image inspect "$image" >/dev/null 2>&1; then
-    say "$image is not on this machine: the cluster pulls it; make images TARGETS=scheduler builds it from source"
+give_image() { # TARGET IMAGE COMMAND...: to a cluster that has its own images
+  local target=$1 image=$2
+  shift 2
+  if ! command -v docker >/dev/null || ! docker image inspect "$image" >/dev/null 2>&1; then
+    say "$image is not on this machine: the cluster pulls it; make images TARGETS=$target builds it from source"
     return
   fi
   say "gives $image to the cluster"
   "$@"
 }
-case $context in
-  kind-*) give_image kind load docker-image "$image" --name "${context#kind-}" ;;
-  k3d-*) give_image k3d image import "$image" --cluster "${context#k3d-}" ;;
-  *) say "the cluster must know the image $image; another one: SCHEDULER_IMAGE=..." ;;
-esac
+know_image() { # TARGET IMAGE VARIABLE
+  case $context in
+    kind-*) give_image "$1" "$2" kind load docker-image "$2" --name "${context#kind-}" ;;
+    k3d-*) give_image "$1" "$2" k3d image import "$2" --cluster "${context#k3d-}" ;;
+    *) say "the cluster must know the image $2; another one: $3=..." ;;
+  esac
+}
+know_image scheduler "$image" SCHEDULER_IMAGE
+know_image bot "$bot_image" BOT_IMAGE
 
 say "installs the CRDs"
 kubectl apply --server-side --force-conflicts -f crds >/dev/null
@@ -50,7 +56,8 @@ if [ -z "$database" ]; then
 fi
 kubectl -n "$namespace" create secret generic buildgrid-database --from-literal=url="$database" \
   --dry-run=client -o yaml | kubectl -n "$namespace" apply -f - >/dev/null
-kubectl -n "$namespace" apply -f examples/kubernetes/scheduler-minimal.yaml >/dev/null
+kubectl -n "$namespace" apply -f examples/kubernetes/scheduler-minimal.yaml \
+  -f examples/kubernetes/bot-fleet-minimal.yaml >/dev/null
 
 port=$("$bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 forward() { # until it is ended; a Service without pods, and pods that end, end a port-forward
@@ -70,9 +77,10 @@ trap 'kill "$forwarder" 2>/dev/null || true' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 say "how it is:    kubectl -n $namespace get schedulers.buildgrid.build main -o wide"
-say "build on it:  bazel build --remote_executor=grpc://127.0.0.1:$port //...   (it needs a bot: buildgrid-bot run)"
+say "its bots:     kubectl -n $namespace get bgf linux --watch   (none until actions wait)"
+say "build on it:  bazel build --remote_executor=grpc://127.0.0.1:$port //..."
 say "forget it:    kubectl delete namespace $namespace"
 say "the operator's log follows; Ctrl-C ends it"
 "$bin/buildgrid-operator" run --namespace="$namespace" --leader-election-namespace="$namespace" \
-  --scheduler-image="$image" --scheduler-endpoint="grpc://127.0.0.1:$port" \
+  --scheduler-image="$image" --bot-image="$bot_image" --scheduler-endpoint="grpc://127.0.0.1:$port" \
   --monitoring-listen=127.0.0.1:0 --log-format=text

@@ -1,11 +1,20 @@
-{{/* The first farm: a Scheduler, its PropertySet, its database. */}}
+{{/* The first farm: a Scheduler, its PropertySet, its BotFleet, its database. */}}
 
-{{- define "buildgrid.schedulerName" -}}
-{{- $name := default (include "buildgrid.fullname" .) .Values.scheduler.name -}}
+{{/* The release's name unless there is another one. Takes root, name and value (whose name it is). */}}
+{{- define "buildgrid.farmName" -}}
+{{- $name := default (include "buildgrid.fullname" .root) .name -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$" $name) -}}
-{{- fail (printf "scheduler.name: %q, made of the release's name, does not begin with a letter; set another one" $name) -}}
+{{- fail (printf "%s: %q, made of the release's name, does not begin with a letter; set another one" .value $name) -}}
 {{- end -}}
 {{- $name -}}
+{{- end -}}
+
+{{- define "buildgrid.schedulerName" -}}
+{{- include "buildgrid.farmName" (dict "root" . "name" .Values.scheduler.name "value" "scheduler.name") -}}
+{{- end -}}
+
+{{- define "buildgrid.botFleetName" -}}
+{{- include "buildgrid.farmName" (dict "root" . "name" .Values.botFleet.name "value" "botFleet.name") -}}
 {{- end -}}
 
 {{- define "buildgrid.propertySetName" -}}
@@ -70,19 +79,34 @@ yes
 {{- end -}}
 {{- end -}}
 
-{{/* Whether there are trial bots; nothing if not. */}}
-{{- define "buildgrid.hasTrialBot" -}}
-{{- $open := include "buildgrid.isOpen" . -}}
-{{- if kindIs "invalid" .Values.trialBot.enabled -}}
-{{- if and $open .Values.postgresql.enabled -}}
+{{/* Whether there is a first BotFleet; nothing if not. */}}
+{{- define "buildgrid.hasBotFleet" -}}
+{{- if kindIs "invalid" .Values.botFleet.enabled -}}
+{{- if and .Values.postgresql.enabled (include "buildgrid.isOpen" .) -}}
 yes
 {{- end -}}
-{{- else if .Values.trialBot.enabled -}}
-{{- if not $open -}}
-{{- fail "trialBot.enabled: trial bots need a first Scheduler without auth and TLS; set it to false" -}}
-{{- end -}}
+{{- else if .Values.botFleet.enabled -}}
 yes
 {{- end -}}
+{{- end -}}
+
+{{/* The BotFleet's spec, as JSON. */}}
+{{- define "buildgrid.botFleetSpec" -}}
+{{- $spec := deepCopy .Values.botFleet.spec -}}
+{{- if not (hasKey $spec "schedulerRef") -}}
+{{- if not .Values.scheduler.enabled -}}
+{{- fail "botFleet.spec.schedulerRef: is needed where scheduler.enabled is false: name a Scheduler, or set botFleet.enabled=false" -}}
+{{- end -}}
+{{- $_ := set $spec "schedulerRef" (dict "name" (include "buildgrid.schedulerName" .)) -}}
+{{- end -}}
+{{- /* The bots of a release are upgraded with it. */ -}}
+{{- if not (hasKey $spec "image") -}}
+{{- $_ := set $spec "image" (include "buildgrid.image" (dict "root" . "name" "bot")) -}}
+{{- if not (hasKey $spec "imagePullPolicy") -}}
+{{- $_ := set $spec "imagePullPolicy" .Values.images.pullPolicy -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $spec -}}
 {{- end -}}
 
 {{/* An instance name that it serves; may be empty. */}}

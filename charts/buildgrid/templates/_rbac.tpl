@@ -6,10 +6,10 @@
   resources: [schedulers]
   verbs: [get, list, watch, patch]
 - apiGroups: [buildgrid.build]
-  resources: [propertysets]
+  resources: [propertysets, botfleets]
   verbs: [get, list, watch]
 - apiGroups: [buildgrid.build]
-  resources: [schedulers/status, propertysets/status]
+  resources: [schedulers/status, propertysets/status, botfleets/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [configmaps, services, serviceaccounts, persistentvolumeclaims]
@@ -31,10 +31,21 @@
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [list, create, patch]
+{{- end -}}
+
+{{/* Whether it watches nodes; nothing if not. */}}
+{{- define "buildgrid.watchesNodes" -}}
+{{- if kindIs "invalid" .Values.operator.watchNodes -}}
+{{- if eq .Values.operator.scope "Cluster" -}}
+yes
+{{- end -}}
+{{- else if .Values.operator.watchNodes -}}
+yes
+{{- end -}}
 {{- end -}}
 
 {{/* Of the Job before `helm uninstall`, in the same namespaces. */}}

@@ -4,14 +4,15 @@ from typing import Any
 
 import yaml
 
+from buildgrid_operator.api.bot_fleet import BotFleet
 from buildgrid_operator.api.property_set import PropertySet
-from buildgrid_operator.api.resource import API_VERSION, GROUP, VERSION, Column, Resource
+from buildgrid_operator.api.resource import API_VERSION, GROUP, VERSION, Column, Resource, Scale
 from buildgrid_operator.api.scheduler import Scheduler
 from buildgrid_operator.api.schema import VALIDATIONS, Schema, object_schema
 from buildgrid_operator.api.status import UNSEEN
 
 CATEGORY = "buildgrid"
-KINDS: tuple[type[Resource[Any, Any]], ...] = (PropertySet, Scheduler)
+KINDS: tuple[type[Resource[Any, Any]], ...] = (PropertySet, Scheduler, BotFleet)
 """All kinds, in the order in which they are told of."""
 
 
@@ -39,7 +40,7 @@ def crd_of(kind: type[Resource[Any, Any]]) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "additionalPrinterColumns": [_column(column) for column in kind.columns],
-                    "subresources": {"status": {}},
+                    "subresources": {"status": {}} | _scale(kind.scale),
                     "schema": {"openAPIV3Schema": root_schema(kind)},
                 }
             ],
@@ -88,6 +89,18 @@ def crd_yaml(kind: type[Resource[Any, Any]]) -> str:
 def crd_file(kind: type[Resource[Any, Any]]) -> str:
     """Its name: the group, then the plural."""
     return f"{GROUP}_{kind.names.plural}.yaml"
+
+
+def _scale(scale: Scale | None) -> dict[str, Any]:
+    if scale is None:
+        return {}
+    return {
+        "scale": {
+            "specReplicasPath": scale.replicas,
+            "statusReplicasPath": scale.status_replicas,
+            "labelSelectorPath": scale.status_selector,
+        }
+    }
 
 
 def _column(column: Column) -> dict[str, Any]:

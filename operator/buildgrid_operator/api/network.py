@@ -156,7 +156,8 @@ class NetworkPolicy(ApiModel):
     enabled: Flag = True
     """whether there are NetworkPolicies"""
     clients: Annotated[tuple[NetworkPeer, ...], Items(64)] = ()
-    """who may reach the gRPC endpoint; unset: everybody. Metrics and health are for the cluster anyhow"""
+    """who may reach the gRPC endpoint, besides bots of this Scheduler's fleets; unset: everybody. Metrics and
+    health are for the cluster anyhow"""
 
 
 class ServiceMonitor(ApiModel):

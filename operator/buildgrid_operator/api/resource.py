@@ -54,6 +54,16 @@ class Names:
     short: str
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Where the scale subresource finds what it shows, as JSON paths."""
+
+    replicas: str
+    """what `kubectl scale` sets"""
+    status_replicas: str
+    status_selector: str
+
+
 S = TypeVar("S", bound=ApiModel)
 T = TypeVar("T", bound=ApiModel)
 
@@ -71,6 +81,8 @@ class Resource(Generic[S, T]):
     spec_model: ClassVar[type[ApiModel]]
     status_model: ClassVar[type[ApiModel]]
     columns: ClassVar[tuple[Column, ...]]
+    scale: ClassVar[Scale | None] = None
+    """its scale subresource; None: it has none"""
     name_rule: ClassVar[Rule]
     """what metadata.name must keep to; its predicate gets the name"""
 

@@ -122,3 +122,59 @@ class PropertySetStatus(Status):
     """names of the Schedulers that use it"""
     used_by: Count = 0
     """how many there are"""
+
+
+class Decision(Status):
+    """What the operator decided last about the number of bots."""
+
+    time: Timestamp
+    """when"""
+    message: _Words
+    """what, and why"""
+
+
+class BotFleetStatus(Status):
+    """How far a BotFleet is. Times instead of ages."""
+
+    observed_generation: Generation = UNSEEN
+    """metadata.generation that the rest is about"""
+    conditions: Conditions = ()
+    """Ready, ScalingActive, ScalingLimited, MetricsStale, Draining, CapacityBlocked, Paused, Stalled"""
+    replicas: Count = 0
+    """bot pods that have not ended, those that wait for a node included"""
+    selector: _Words | None = None
+    """label selector of the pods"""
+    desired_bots: Count = 0
+    """how many there should be"""
+    ready_bots: Count = 0
+    """pods with a session: idle, busy or draining"""
+    starting_bots: Count = 0
+    """pods that have no session yet"""
+    idle_bots: Count = 0
+    """without an action"""
+    busy_bots: Count = 0
+    """with an action"""
+    draining_bots: Count = 0
+    """finish what they have, and go"""
+    updated_bots: Count = 0
+    """pods of the newest template"""
+    queued_jobs: Count = 0
+    """waiting jobs that bots of this fleet could take"""
+    executing_jobs: Count = 0
+    """actions that run on its bots"""
+    oldest_queued_time: Timestamp | None = None
+    """since when the oldest of the waiting jobs waits"""
+    created_bots: Count = 0
+    """the greatest number that a pod's name had so far: later pods have greater ones"""
+    start_seconds: Annotated[int | None, Range(0, 2**31)] = None
+    """median time from making a pod until it took its first session"""
+    instance: Annotated[str | None, Text(255)] = None
+    """the Scheduler's instance that the bots work for: it stays, whatever comes first there later"""
+    image: _Words | None = None
+    """the bot's image"""
+    template_hash: Annotated[str | None, Text(128)] = None
+    """hash of what rolls the pods"""
+    sandbox: Annotated[str | None, Text(64)] = None
+    """how actions are kept apart from the node: the level in force"""
+    last_decision: Decision | None = None
+    """the latest change of the number of bots, and why"""

@@ -23,7 +23,8 @@ from buildgrid_operator.process.leadership import own_identity
 from buildgrid_operator.process.operator import run as run_operator
 from buildgrid_operator.process.options import Options
 
-IMAGE = "ghcr.io/buildgrid-kubernetes/scheduler"
+IMAGES = "ghcr.io/buildgrid-kubernetes"
+"""Where the project's images are, all with the project's version."""
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -57,13 +58,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a label of its own pods, by which NetworkPolicies let it in; may be given several times",
     )
-    image = f"{IMAGE}:{metadata.version('buildgrid-kubernetes')}"
-    flags.one(
-        "--scheduler-image",
-        image,
-        metavar="IMAGE",
-        help="of Schedulers that name none (default: %(default)s)",
-    )
+    version = metadata.version("buildgrid-kubernetes")
+    for name, kind in (("scheduler", "Schedulers"), ("bot", "BotFleets")):
+        flags.one(
+            f"--{name}-image",
+            f"{IMAGES}/{name}:{version}",
+            metavar="IMAGE",
+            help=f"of {kind} that name none (default: %(default)s)",
+        )
     flags.one("--image-registry", metavar="HOST", help="in front of images that name no registry")
     flags.many("--image-pull-secret", metavar="NAME", help="for every pod; may be given several times")
     flags.switch(
@@ -111,6 +113,7 @@ def options_of(options: argparse.Namespace) -> Options:
         settings=Settings(
             operator=Operator(os.environ.get("POD_NAMESPACE") or home, options.service_account, labels),
             scheduler_image=options.scheduler_image,
+            bot_image=options.bot_image,
             image_registry=options.image_registry or None,
             image_pull_secrets=tuple(options.image_pull_secret),
             cluster_domain=options.cluster_domain,

@@ -3,21 +3,25 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
+from typing import TypeVar
 
-from buildgrid_operator.api.durations import parse_duration
 from buildgrid_operator.simulator import report
+from buildgrid_operator.simulator.equal_wait import compare, pair_table, worst
 from buildgrid_operator.simulator.families import FAMILIES
+from buildgrid_operator.simulator.fleets import FLEETS_OF_FAMILIES, fleets_of, seconds, share, whole
 from buildgrid_operator.simulator.pictures import draw_curves, draw_sizes
 from buildgrid_operator.simulator.policies import KINDS, NamedPolicy, parse_policy
 from buildgrid_operator.simulator.report import Figures, Setting
 from buildgrid_operator.simulator.search import search
-from buildgrid_operator.simulator.trace import Trace, read_trace
+from buildgrid_operator.simulator.trace import read_trace
 from buildgrid_operator.simulator.world import FleetModel
 
 NOT_HELD = 1
 BAD = 2
+Read = TypeVar("Read")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,16 +47,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:SETTING=VALUE,...]",
         help="repeatable (default: each once)",
     )
-    add("--max-bots", type=_count, default=200, metavar="N", help="of the fleet (default: %(default)s)")
     add(
-        "--slots", type=_count, default=1, metavar="N", help="actions at once in a bot (default: %(default)s)"
+        "--fleet",
+        action="append",
+        metavar="NAME[:SETTING=VALUE,...]",
+        help="repeatable, for example spot:cost=0.3,lostAfter=30m,class=spot (default: one that serves "
+        "all, or those of the family); what it does not say is said by the flags below",
     )
-    add("--start-time", type=_seconds, default=30.0, metavar="TIME", help="of a bot, median (default: 30s)")
-    add("--start-failures", type=_share, default=0.0, metavar="SHARE", help="of starts (default: none)")
-    add("--lost-after", type=_seconds, metavar="TIME", help="mean time until a node is taken away")
+    add(
+        "--max-bots",
+        type=_argument(whole),
+        default=200,
+        metavar="N",
+        help="of a fleet (default: %(default)s)",
+    )
+    add(
+        "--slots",
+        type=_argument(whole),
+        default=1,
+        metavar="N",
+        help="actions at once in a bot (default: %(default)s)",
+    )
+    add(
+        "--start-time",
+        type=_argument(seconds),
+        default=30.0,
+        metavar="TIME",
+        help="of a bot, median (default: 30s)",
+    )
+    add(
+        "--start-failures",
+        type=_argument(share),
+        default=0.0,
+        metavar="SHARE",
+        help="of starts (default: none)",
+    )
+    add(
+        "--lost-after",
+        type=_argument(seconds),
+        default=inf,
+        metavar="TIME",
+        help="mean time until a node is taken away (default: never)",
+    )
     add(
         "--target-wait",
-        type=_seconds,
+        type=_argument(seconds),
         default=30.0,
         metavar="TIME",
         help="longer waits are counted (default: 30s)",
@@ -61,9 +100,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--pictures", type=Path, metavar="DIR", help="draw waits against pods, and sizes over time, as SVG")
     add(
         "--search",
-        type=_seconds,
+        type=_argument(seconds),
         metavar="TIME",
         help="the cheapest settings whose p95 of waits is within TIME",
+    )
+    add(
+        "--equal-wait",
+        type=_argument(seconds),
+        metavar="TIME",
+        help="hold others, each tuned, against this project's planner at the same p95 of waits, up to TIME",
     )
     add("--json", action="store_true", help="figures for programs")
 
@@ -71,28 +116,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Returns the exit code: 1 when no settings hold the wait that --search asks for, 2 for bad input."""
     try:
-        trace = FAMILIES[options.family](options.seed) if options.family else read_trace(options.trace)
+        setting = _setting(options)
         policies = [parse_policy(text) for text in options.policy or KINDS]
+        if options.search is not None:
+            return _search(options, setting)
+        if options.equal_wait is not None:
+            return _equal_wait(options, setting, policies)
+        return _compare(options, setting, policies)
     except (ValueError, OSError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return BAD
-    setting = Setting(trace, _fleet(options, trace), options.target_wait, options.seed)
-    if options.search is not None:
-        return _search(options, setting)
-    return _compare(options, setting, policies)
 
 
-def _fleet(options: argparse.Namespace, trace: Trace) -> FleetModel:
-    lost = {} if options.lost_after is None else {"lost_after": options.lost_after}
-    return FleetModel(
+def _setting(options: argparse.Namespace) -> Setting:
+    trace = FAMILIES[options.family](options.seed) if options.family else read_trace(options.trace)
+    base = FleetModel(
         "fleet",
         options.max_bots,
-        frozenset(job.requirement for job in trace.jobs),
+        frozenset(),
         slots=options.slots,
         start_median=options.start_time,
         start_failures=options.start_failures,
-        **lost,
+        lost_after=options.lost_after,
     )
+    written = options.fleet or FLEETS_OF_FAMILIES.get(options.family, ["fleet"])
+    return Setting(trace, fleets_of(written, base, trace), options.target_wait, options.seed)
 
 
 def _compare(options: argparse.Namespace, setting: Setting, policies: Sequence[NamedPolicy]) -> int:
@@ -110,17 +158,29 @@ def _compare(options: argparse.Namespace, setting: Setting, policies: Sequence[N
     _tell(options, setting, figures, curves)
     if options.pictures is None:
         return 0
-    bound = setting.bounds.packed
     try:
         options.pictures.mkdir(parents=True, exist_ok=True)
         name = setting.trace.name.replace(" ", "-")
         title = f"{setting.trace.name}: {len(setting.trace.jobs)} jobs"
-        draw_curves(curves, bound, title, options.pictures / f"{name}-waits.svg")
-        draw_sizes(sizes, setting.trace, title, options.pictures / f"{name}-sizes.svg")
+        draw_curves(curves, setting, title, options.pictures / f"{name}-waits.svg")
+        draw_sizes(sizes, setting.slots, setting.trace, title, options.pictures / f"{name}-sizes.svg")
     except OSError as error:
         print(f"simulate: --pictures: {error}", file=sys.stderr)
         return BAD
     print(f"pictures: {options.pictures}/{name}-waits.svg, {name}-sizes.svg", file=sys.stderr)
+    return 0
+
+
+def _equal_wait(options: argparse.Namespace, setting: Setting, policies: Sequence[NamedPolicy]) -> int:
+    pairs = compare(setting, dict.fromkeys(policy.kind for policy in policies), options.equal_wait)
+    if options.json:
+        told = [
+            {"peer": pair.peer.as_json(), "ours": None if pair.ours is None else pair.ours.as_json()}
+            for pair in pairs
+        ]
+        print(json.dumps(told, indent=2))
+        return 0
+    print(f"{_about(setting)}\n\n{pair_table(pairs)}\n\nworst for buildgrid\n{pair_table(worst(pairs))}")
     return 0
 
 
@@ -164,34 +224,20 @@ def _search(options: argparse.Namespace, setting: Setting) -> int:
 
 def _about(setting: Setting) -> str:
     hours, bounds = setting.trace.end / 3600, setting.bounds
+    unit = "pod-hours" if setting.one_price else "pod-hours times cost"
     return (
         f"{setting.trace.name}: {len(setting.trace.jobs)} jobs in {hours:.1f} h, "
-        f"{bounds.work / 3600:.1f} pod-hours of work, {bounds.packed / 3600:.1f} with perfect foresight"
+        f"{bounds.work / 3600:.1f} {unit} of work, {bounds.packed / 3600:.1f} with perfect foresight"
     )
 
 
-def _count(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if not 0 < number <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100000")
-    return number
+def _argument(read: Callable[[str], Read]) -> Callable[[str], Read]:
+    """As argparse wants it: what is wrong is told in the reader's own words."""
 
+    def convert(text: str) -> Read:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to below 1")
-    return share
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
-    return seconds
+    return convert

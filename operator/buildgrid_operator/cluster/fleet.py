@@ -1,26 +1,44 @@
-"""What the replicas of a Scheduler tell: the client of their Fleet service. Synchronous."""
+"""What the replicas of a Scheduler tell, and are told: the client of their Fleet service. Synchronous."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import grpc
-from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import BotCount, GetStateRequest
-from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import FleetState as FleetMessage
+from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import (
+    DrainRequest,
+    GetStateRequest,
+    UndrainRequest,
+    WatchRequest,
+)
 from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import FleetStub
-from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotStatus
-from buildgrid_scheduler.core.clock import from_timestamp
 
 from buildgrid_operator.cluster.authorities import Authorities, NoAuthority
 from buildgrid_operator.cluster.errors import ClusterError
+from buildgrid_operator.cluster.fleet_state import FleetState, state_of
+from buildgrid_operator.cluster.plain_text import PlainTextWarnings
 from buildgrid_operator.desired.endpoints import FleetAddress
 
+Metadata = tuple[tuple[str, str | bytes], ...]
+Options = tuple[tuple[str, int | str], ...]
+Names = tuple[str, ...]
 DEADLINE = timedelta(seconds=5)
 _PREFIXES = {"grpc://": False, "grpcs://": True}
 # One connection for one question: nothing is left over of a replica, or a certificate, that is gone.
-_OPTIONS = (("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1))
+_OPTIONS: Options = (
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", 64 * 2**20),  # of a farm with 100,000 bots and more
+)
+# Of a stream: a replica that went without a word is found out (the server takes a ping every 10 s).
+_WATCH_OPTIONS: Options = (
+    *_OPTIONS,
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
 
 
 class FleetError(Exception):
@@ -35,70 +53,15 @@ class FleetRefused(FleetError):
     """They answered that they will not: without a change it stays so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replica:
-    """A scheduler process that lives."""
-
-    id: str
-    host: str
-    """in Kubernetes its pod's name"""
-    version: str
-    config_hash: str
-    """SHA-256, in hex, of the configuration in force"""
-    refused_hash: str = ""
-    """of a newer one that it could not take up"""
-    refused_error: str = ""
-    """why not"""
-    fields_at_restart: tuple[str, ...] = ()
-    """fields of the configuration in force that wait for the next start"""
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """Unfinished jobs of one instance that require the same of a bot."""
-
-    instance: str
-    hash: str
-    properties: Mapping[str, tuple[str, ...]]
-    """what a bot must offer: key -> values"""
-    queued: int = 0
-    executing: int = 0
-    oldest_queued: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FleetState:
-    """All replicas, and all unfinished jobs by what they require."""
-
-    replicas: tuple[Replica, ...] = ()
-    requirements: tuple[Requirement, ...] = ()
-    bots: Mapping[str, int] = field(default_factory=dict)
-    """bots with a session, by the status that they report, as RWAPI names it; of all instances"""
-
-    @property
-    def queued(self) -> int:
-        """Jobs that wait."""
-        return sum(requirement.queued for requirement in self.requirements)
-
-    @property
-    def executing(self) -> int:
-        """Jobs that bots have."""
-        return sum(requirement.executing for requirement in self.requirements)
-
-    @property
-    def oldest_queued(self) -> datetime | None:
-        """Since when the oldest waiting job waits; None if none does."""
-        moments = [each.oldest_queued for each in self.requirements if each.oldest_queued is not None]
-        return min(moments, default=None)
-
-    @property
-    def connected_bots(self) -> int:
-        """Bots with a session, whatever they report."""
-        return sum(self.bots.values())
-
-
 FleetSource = Callable[[FleetAddress], FleetState]
 """The address of a Scheduler -> its state. Raises FleetError."""
+
+
+class Cancellable(Protocol):
+    """A call that may be ended early."""
+
+    def cancel(self) -> bool:
+        """End it."""
 
 
 class Tokens(Protocol):
@@ -112,7 +75,7 @@ class Tokens(Protocol):
 
 
 class FleetClient:
-    """Asks the Fleet service of Schedulers."""
+    """Asks the Fleet service of Schedulers. Called from threads."""
 
     def __init__(
         self,
@@ -125,29 +88,81 @@ class FleetClient:
     ) -> None:
         """`tokens`: shown to Schedulers that ask for one.
 
-        `authorities`: who signs the certificates of Schedulers that say so. `ca_file`: PEM of who signs those
-        of all others, read anew each time; unset: whom the system believes. `endpoint`: where Schedulers are
-        reached in place of their Service's address, for an operator outside of the cluster, as
-        grpc://HOST:PORT with {namespace} and {name} in it.
+        `authorities`: who signs the certificates of Schedulers that say so; unset: those are refused.
+        `ca_file`: PEM of who signs those of all others, read anew each time; unset: whom the system believes.
+        `endpoint`: where Schedulers are reached in place of their Service's address, for an operator outside
+        of the cluster, as grpc://HOST:PORT with {namespace} and {name} in it.
         """
         self._tokens = tokens
         self._authorities = authorities
         self._ca_file = ca_file
         self._endpoint = endpoint
-        self._deadline = deadline
+        self._timeout = deadline.total_seconds()
+        self._plain_text = PlainTextWarnings()
 
     def __call__(self, address: FleetAddress) -> FleetState:
         """The state now. Raises FleetError."""
+        with self._calling(address) as (stub, metadata):
+            return state_of(stub.GetState(GetStateRequest(), timeout=self._timeout, metadata=metadata))
+
+    def watch(self, address: FleetAddress, begun: Callable[[Cancellable], None]) -> Iterator[FleetState]:
+        """The state now, and whenever it has changed, until the replica ends it. Raises FleetError.
+
+        `begun` is told of what ends it from another thread.
+        """
+        with self._calling(address, _WATCH_OPTIONS) as (stub, metadata):
+            call = stub.Watch(WatchRequest(), metadata=metadata)
+            begun(call)
+            for message in call:
+                yield state_of(message)
+
+    def drain_if_idle(self, address: FleetAddress, instance: str, bots: Sequence[str], owner: str) -> Names:
+        """Mark those that have no lease, and return them. Raises FleetError: then they may be marked."""
+        request = DrainRequest(instance_name=instance, mode=DrainRequest.IF_IDLE, bot_ids=bots, owner=owner)
+        with self._calling(address) as (stub, metadata):
+            return tuple(stub.Drain(request, timeout=self._timeout, metadata=metadata).bot_ids)
+
+    def drain_when_idle(
+        self, address: FleetAddress, instance: str, bots: Sequence[str], owner: str, *, disrupted: bool
+    ) -> None:
+        """Mark them all. `disrupted`: somebody else ends their pods. Raises FleetError likewise."""
+        request = DrainRequest(
+            instance_name=instance,
+            mode=DrainRequest.WHEN_IDLE,
+            bot_ids=bots,
+            owner=owner,
+            disrupted=disrupted,
+        )
+        with self._calling(address) as (stub, metadata):
+            stub.Drain(request, timeout=self._timeout, metadata=metadata)
+
+    def undrain(
+        self,
+        address: FleetAddress,
+        instance: str,
+        bots: Sequence[str],
+        owner: str,
+        *,
+        busy_only: bool = False,
+    ) -> None:
+        """Take the owner's marks away; `busy_only`: of bots that have a lease. Raises FleetError likewise."""
+        if not bots:
+            return
+        request = UndrainRequest(instance_name=instance, bot_ids=bots, owner=owner, busy_only=busy_only)
+        with self._calling(address) as (stub, metadata):
+            stub.Undrain(request, timeout=self._timeout, metadata=metadata)
+
+    @contextmanager
+    def _calling(
+        self, address: FleetAddress, options: Options = _OPTIONS
+    ) -> Iterator[tuple[FleetStub, Metadata]]:
+        """A stub and what goes with each call. What goes wrong inside is raised as FleetError."""
         if self._endpoint is not None:
             elsewhere = self._endpoint.format(namespace=address.namespace, name=address.name)
             address = replace(address, endpoint=elsewhere)
         try:
-            with self._channel(address) as channel:
-                answer = FleetStub(channel).GetState(
-                    GetStateRequest(),
-                    timeout=self._deadline.total_seconds(),
-                    metadata=self._metadata(address),
-                )
+            with self._channel(address, options) as channel:
+                yield FleetStub(channel), self._metadata(address)
         except grpc.RpcError as error:
             self._forget(address, error)
             raise _error_of(error, address) from error
@@ -160,30 +175,39 @@ class FleetClient:
             raise FleetRefused(
                 f"{address.endpoint}: a file of the operator cannot be read: {error}"
             ) from error
-        return state_of(answer)
 
-    def _metadata(self, address: FleetAddress) -> tuple[tuple[str, str | bytes], ...]:
+    def _metadata(self, address: FleetAddress) -> Metadata:
         if self._tokens is None or address.audience is None:
             return ()
-        return (("authorization", f"Bearer {self._tokens(address.audience)}"),)
+        token = self._tokens(address.audience)
+        remedy = f"set spec.tls of the Scheduler {address.namespace}/{address.name}"
+        if self._endpoint is not None:
+            remedy += ", and grpcs:// in --scheduler-endpoint"
+        self._plain_text.token_goes_to(address.endpoint, remedy)
+        return (("authorization", f"Bearer {token}"),)
 
-    def _channel(self, address: FleetAddress) -> grpc.Channel:
+    def _channel(self, address: FleetAddress, options: Options) -> grpc.Channel:
         for prefix, encrypted in _PREFIXES.items():
             if address.endpoint.startswith(prefix):
                 place = address.endpoint.removeprefix(prefix)
                 if not encrypted:
-                    return grpc.insecure_channel(place, _OPTIONS)
-                named = (("grpc.ssl_target_name_override", address.server_name),)
-                options = _OPTIONS if address.server_name is None else (*_OPTIONS, *named)
+                    return grpc.insecure_channel(place, options)
+                if address.server_name is not None:
+                    options = (*options, ("grpc.ssl_target_name_override", address.server_name))
                 credentials = grpc.ssl_channel_credentials(self._roots(address))
                 return grpc.secure_channel(place, credentials, options)
         raise FleetRefused(f"{address.endpoint}: must begin with grpc:// or grpcs://")
 
     def _roots(self, address: FleetAddress) -> bytes | None:
         named = address.authority
-        if named is not None and self._authorities is not None:
-            return self._authorities(address.namespace, named.name, named.key)
-        return None if self._ca_file is None else self._ca_file.read_bytes()
+        if named is None:
+            return None if self._ca_file is None else self._ca_file.read_bytes()
+        if self._authorities is None:
+            raise FleetRefused(
+                f"{address.endpoint}: spec.tls.caConfigMapRef names the ConfigMap {named.name}, and this "
+                "client was not told how to read it: give it `authorities`"
+            )
+        return self._authorities(address.namespace, named.name, named.key)
 
     def _forget(self, address: FleetAddress, error: Any) -> None:
         """What is remembered and may be the reason. Not the token, when nobody was there to see it."""
@@ -192,52 +216,6 @@ class FleetClient:
             self._tokens.forget(address.audience)
         if address.authority is not None and self._authorities is not None:
             self._authorities.forget(address.namespace, address.authority.name, address.authority.key)
-
-
-def state_of(message: FleetMessage) -> FleetState:
-    """From an answer."""
-    return FleetState(
-        replicas=tuple(
-            Replica(
-                id=each.id,
-                host=each.host,
-                version=each.version,
-                config_hash=each.config_hash,
-                refused_hash=each.refused_config_hash,
-                refused_error=each.refused_config_error,
-                fields_at_restart=tuple(each.config_fields_at_restart),
-            )
-            for each in message.replicas
-        ),
-        requirements=tuple(
-            Requirement(
-                instance=each.instance_name,
-                hash=each.requirement_hash,
-                properties=_properties(each.properties),
-                queued=each.queued,
-                executing=each.executing,
-                oldest_queued=from_timestamp(each.oldest_queued_time),
-            )
-            for each in message.requirements
-        ),
-        bots=_by_status(message.bots),
-    )
-
-
-def _by_status(found: Iterable[BotCount]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for each in found:
-        # A newer scheduler may tell of one that has no name here.
-        status = BotStatus.Name(each.status) if each.status in BotStatus.values() else str(each.status)
-        counts[status] = counts.get(status, 0) + each.count
-    return counts
-
-
-def _properties(found: Any) -> dict[str, tuple[str, ...]]:
-    values: dict[str, list[str]] = {}
-    for each in found:
-        values.setdefault(each.key, []).append(each.value)
-    return {key: tuple(sorted(those)) for key, those in sorted(values.items())}
 
 
 _REMEDIES = {

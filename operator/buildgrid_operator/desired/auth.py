@@ -45,6 +45,14 @@ def checks_operator(spec: SchedulerSpec) -> bool:
     return auth_of(spec) is not None or has_fleet_port(spec)
 
 
+def plain_text_notices(spec: SchedulerSpec) -> tuple[Problem, ...]:
+    """What is told where tokens are shown to replicas that have no TLS of their own."""
+    if not checks_operator(spec) or spec.tls is not None:
+        return ()
+    message = "is not set, so tokens come as plain text; set it, unless a mesh encrypts"
+    return (Problem("spec.tls", message),)
+
+
 def operator_audience(owner: Metadata) -> str:
     """Of the operator's tokens for this Scheduler, and for no other."""
     return f"{owner.uid}.scheduler.{GROUP}"

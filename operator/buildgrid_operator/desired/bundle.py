@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from buildgrid_operator.api.problems import Problem
 from buildgrid_operator.api.status import Endpoints
 from buildgrid_operator.desired import grpc_route, names, service_monitor
-from buildgrid_operator.desired.auth import checks_operator
+from buildgrid_operator.desired.auth import checks_operator, plain_text_notices
 from buildgrid_operator.desired.config import scheduler_config, storage_config
 from buildgrid_operator.desired.config_map import config_map, jwks
 from buildgrid_operator.desired.deployment import deployment
@@ -50,12 +50,12 @@ class Bundle:
     """of what rolls the replicas"""
     endpoints: Endpoints
     notices: tuple[Problem, ...] = ()
-    """what is asked for and cannot be made in this cluster; everything else is there"""
+    """what to mend, though all else is there: what cannot be made in this cluster, tokens without TLS"""
 
 
 def build(inputs: Inputs) -> Bundle:
     """Raises InvalidSpec with what is wrong with the spec where that shows only here."""
-    notices: list[Problem] = []
+    notices = list(plain_text_notices(inputs.spec))
     config, template_hash = scheduler_config(inputs), scheduler_template_hash(inputs)
     objects = [
         scheduler_account(inputs),

@@ -12,7 +12,7 @@ Json = dict[str, Any]
 SCHEDULER_LABEL = f"{GROUP}/scheduler"
 """The Scheduler's name, on everything that is made for it."""
 OWNER_UID_LABEL = f"{GROUP}/owner-uid"
-"""The Scheduler's UID, on everything that goes with it: what has it and is not wanted any more is removed."""
+"""The owner's UID, on everything that goes with it: what has it and is not wanted any more is removed."""
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 """Annotation, on pods and on what makes them: the hash of what rolls them."""
 TEMPLATE = f"{GROUP}/template"

@@ -9,6 +9,7 @@ from typing import Any
 from buildgrid_operator.api.network import NetworkPeer
 from buildgrid_operator.desired import names
 from buildgrid_operator.desired.auth import has_fleet_port
+from buildgrid_operator.desired.bots import names as bots
 from buildgrid_operator.desired.config import is_storage_direct
 from buildgrid_operator.desired.inputs import Inputs
 from buildgrid_operator.desired.names import Json
@@ -19,9 +20,9 @@ _EVERYBODY: list[Json] = []
 
 
 def scheduler_policy(inputs: Inputs) -> Json:
-    """gRPC for clients and the operator, metrics and health for the cluster's pods."""
+    """gRPC for clients, bots of fleets and the operator, metrics and health for the cluster's pods."""
     clients = _clients(inputs)
-    callers = clients and [*clients, _operator(inputs)]
+    callers = clients and [*clients, *_bots(inputs), _operator(inputs)]
     policy = _policy(inputs, names.scheduler_name(inputs.metadata), names.SCHEDULER, callers)
     if has_fleet_port(inputs.spec):
         policy["spec"]["ingress"].append(_rule(names.FLEET_PORT, [_operator(inputs)]))
@@ -29,10 +30,10 @@ def scheduler_policy(inputs: Inputs) -> Json:
 
 
 def storage_policy(inputs: Inputs) -> Json:
-    """gRPC for the replicas, and for clients where they may go past those; metrics for the cluster's pods."""
+    """gRPC for the replicas, and for clients and bots where they may go past those; metrics for all pods."""
     replicas: Json = {"podSelector": {"matchLabels": names.selector(inputs.metadata, names.SCHEDULER)}}
     clients = _clients(inputs)
-    callers = clients and [replicas, *clients] if is_storage_direct(inputs) else [replicas]
+    callers = clients and [replicas, *clients, *_bots(inputs)] if is_storage_direct(inputs) else [replicas]
     return _policy(inputs, names.storage_name(inputs.metadata), names.STORAGE, callers)
 
 
@@ -49,6 +50,19 @@ def _peer(peer: NetworkPeer) -> Json:
     if peer.pod_labels is not None:
         told["podSelector"] = {"matchLabels": dict(peer.pod_labels)}
     return told
+
+
+def _bots(inputs: Inputs) -> list[Json]:
+    """Pods of fleets, in each namespace that may have one for this Scheduler."""
+    pods: Json = {"podSelector": {"matchLabels": bots.selector_of_all()}}
+    allowed = inputs.spec.allowed_fleet_namespaces
+    if "*" in allowed:
+        return [{"namespaceSelector": {}, **pods}]
+    others = [name for name in allowed if name != inputs.metadata.namespace]
+    return [
+        pods,
+        *({"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: name}}, **pods} for name in others),
+    ]
 
 
 def _operator(inputs: Inputs) -> Json:

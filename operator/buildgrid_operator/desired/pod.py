@@ -20,7 +20,7 @@ SHORTEST_GRACE = 30
 _DRAIN = 10
 """Seconds after `shutdown.grace` for what was begun (the program takes 4)."""
 _TMP_LIMIT = "1Gi"
-_RESTRICTED: Json = {
+RESTRICTED: Json = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
@@ -147,7 +147,7 @@ def _container(spec: SchedulerSpec, resources: ResourceRequirements) -> Json:
     return {
         "imagePullPolicy": spec.image_pull_policy,
         **({"resources": wanted} if wanted else {}),
-        "securityContext": _RESTRICTED,
+        "securityContext": RESTRICTED,
     }
 
 

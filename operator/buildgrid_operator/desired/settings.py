@@ -32,3 +32,5 @@ class Settings:
     """whether the cluster knows GRPCRoute, gateway.networking.k8s.io/v1"""
     has_service_monitor: bool = False
     """whether the cluster knows ServiceMonitor, monitoring.coreos.com/v1"""
+    bot_image: str = ""
+    """where a BotFleet has no image: the one of the operator's own version; empty: there is none"""

@@ -39,6 +39,8 @@ class Limit(Enum):
     SCALE_DOWN = "ScaleDown"
     """rates of scaleDown"""
     PAUSED = "Paused"
+    STARTS_FAIL = "StartsFail"
+    """pods before did not come up: none is made for a while"""
     STALE = "Stale"
     """the scheduler's state is not known"""
 
@@ -117,7 +119,7 @@ class _Draft:
         self.wanted = self._within_bounds(self.need.bots)
         policy = self.fleet.policy
         if self.need.short and policy.pinned is None:
-            self.limits.add(Limit.PAUSED if policy.paused_scale_out else Limit.MAX_BOTS)
+            self.limits.add(self.creates_none if self.creates_none is not None else Limit.MAX_BOTS)
 
     def _within_bounds(self, bots: int) -> int:
         policy = self.fleet.policy
@@ -133,6 +135,14 @@ class _Draft:
     @property
     def have(self) -> int:
         return len(self.here)
+
+    @property
+    def creates_none(self) -> Limit | None:
+        """Why no pods are made; None: they may be."""
+        policy = self.fleet.policy
+        if policy.may_create:
+            return None
+        return Limit.PAUSED if policy.paused_scale_out else Limit.STARTS_FAIL
 
     def of_state(self, *states: BotState) -> list[Bot]:
         """Those that stay, the most useless first."""
@@ -171,7 +181,7 @@ def plan(farm: Farm, history: History, now: datetime) -> tuple[Plan, History]:
 def _most(fleet: Fleet, floor: Floor) -> int:
     """Bots that may be put to use."""
     policy = fleet.policy
-    if policy.paused_scale_out:
+    if not policy.may_create:
         return len(fleet.bots)
     return policy.max_bots if policy.pinned is None else min(max(policy.pinned, floor.bots), policy.max_bots)
 
@@ -187,7 +197,7 @@ def _held(farm: Farm, floors: Mapping[str, Floor]) -> Plan:
             max(have, wanted),
             have,
             words.held(have, create),
-            create=0 if policy.paused_scale_out else create,
+            create=create if policy.may_create else 0,
             limits=frozenset({Limit.STALE}),
         )
         plans[fleet.name] = _dry(held) if policy.dry_run else held
@@ -227,8 +237,8 @@ def _grow(draft: _Draft) -> None:
         more = allowed
         if (again := next_period(policy.scale_up, draft.history, now)) is not None:
             draft.wake.append(again)
-    if more and policy.paused_scale_out:
-        draft.limits.add(Limit.PAUSED)
+    if more and draft.creates_none is not None:
+        draft.limits.add(draft.creates_none)
         more = 0
     cordoned = [
         bot
@@ -274,7 +284,7 @@ def _replace(draft: _Draft) -> None:
     registered = [bot for bot in old if bot.state not in UNREGISTERED]
     staying_on = draft.have - len(draft.remove) + len(draft.restore) + draft.create
     room = policy.max_bots + draft.surge - len(draft.fleet.bots) - draft.create
-    if not policy.paused_scale_out:
+    if policy.may_create:
         draft.create += max(0, min(level + draft.surge - staying_on, room))
     if policy.paused_scale_in:
         draft.limits.add(Limit.PAUSED)
@@ -344,5 +354,6 @@ def _limits(draft: _Draft) -> list[str]:
         Limit.SCALE_UP: "the rules of scaleUp",
         Limit.SCALE_DOWN: "the rules of scaleDown",
         Limit.PAUSED: "the pause",
+        Limit.STARTS_FAIL: "pods that do not come up",
     }
     return [text for limit, text in told.items() if limit in draft.limits]

@@ -88,8 +88,15 @@ class Policy:
     max_unavailable: int = 0
     """bots fewer than the need, while a new template is rolled out"""
     paused_scale_out: bool = False
+    held: bool = False
+    """no pods are made for the time being, because those before did not come up"""
     paused_scale_in: bool = False
     dry_run: bool = False
     """decide and tell, but do nothing"""
     fallback_bots: int | None = None
     """at least so many, while the scheduler cannot be reached; None: those that are there"""
+
+    @property
+    def may_create(self) -> bool:
+        """Whether pods are made at all."""
+        return not (self.paused_scale_out or self.held)

@@ -54,7 +54,7 @@ def _first(schedule: Schedule, at: datetime, *, reverse: bool) -> datetime | Non
         found: datetime = next(CronSim(schedule.start, local, reverse=reverse))
     except CronSimError as error:
         raise ValueError(f"schedule {schedule.start!r}: {error}") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OSError) as error:  # OSError: the name of a folder, as Europe
         raise ValueError(f"schedule {schedule.start!r}: no time zone {schedule.time_zone!r}") from error
     except StopIteration:
         return None

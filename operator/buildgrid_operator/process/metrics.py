@@ -1,21 +1,36 @@
 """What the operator counts, for Prometheus."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from buildgrid_operator.api.status import Condition
 from buildgrid_operator.cluster.client import Call
 from buildgrid_operator.cluster.errors import ClusterError
-from buildgrid_operator.cluster.kinds import ObjectRef
+from buildgrid_operator.cluster.kinds import BOT_FLEET, ObjectRef
 from buildgrid_operator.reconcile.key_states import Figures
 
 _STATES = ("True", "False", "Unknown")
 _PASS_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+Queue = tuple[Callable[[], Figures], Callable[[], int]]
+"""its figures, and how many passes failed so far"""
+_FIGURES: tuple[tuple[str, Callable[[Figures], float], str], ...] = (
+    ("queue_depth", lambda figures: figures.waiting, "Keys that wait for a pass."),
+    ("queue_running", lambda figures: figures.running, "Passes that run."),
+    ("queue_failing", lambda figures: figures.failing, "Keys whose last pass failed."),
+    ("queue_objects", lambda figures: figures.known, "Keys that are looked after."),
+    (
+        "queue_oldest_age_seconds",
+        lambda figures: figures.oldest_seconds,
+        "How long the oldest key waits.",
+    ),
+)
 
 
 class Metrics:
@@ -66,9 +81,9 @@ class Metrics:
         )
         self._types: dict[ObjectRef, tuple[str, ...]] = {}
 
-    def watch_queue(self, figures: Callable[[], Figures], retries: Callable[[], int]) -> None:
-        """Show a queue; it is asked when the metrics are scraped."""
-        self.registry.register(_QueueCollector(figures, retries))
+    def watch_queues(self, queues: Mapping[str, Queue]) -> None:
+        """Show queues by name; they are asked when the metrics are scraped."""
+        self.registry.register(_QueueCollector(queues))
 
     def watch_leadership(self, leads: Callable[[], bool]) -> None:
         """Show whether this replica acts."""
@@ -76,7 +91,7 @@ class Metrics:
 
     def passed(self, key: object, seconds: float, error: Exception | None) -> None:
         """A pass ended (see `PassObserver`)."""
-        kind = key.kind.kind if isinstance(key, ObjectRef) else type(key).__name__
+        kind = key.kind.kind if isinstance(key, ObjectRef) else BOT_FLEET.kind
         self._passes.labels(kind, "success" if error is None else "error").inc()
         self._pass_seconds.labels(kind).observe(seconds)
         if error is not None:
@@ -113,24 +128,21 @@ def _labels(ref: ObjectRef) -> tuple[str, str, str]:
 
 
 class _QueueCollector(Collector):
-    def __init__(self, figures: Callable[[], Figures], retries: Callable[[], int]) -> None:
-        self._figures = figures
-        self._retries = retries
+    def __init__(self, queues: Mapping[str, Queue]) -> None:
+        self._queues = queues
 
     def collect(self) -> Iterator[Metric]:
-        figures = self._figures()
-        for name, value, words in (
-            ("queue_depth", figures.waiting, "Objects that wait for a pass."),
-            ("queue_running", figures.running, "Passes that run."),
-            ("queue_failing", figures.failing, "Objects whose last pass failed."),
-            ("queue_objects", figures.known, "Objects that are looked after."),
-            ("queue_oldest_age_seconds", figures.oldest_seconds, "How long the oldest object has waited."),
-        ):
-            yield GaugeMetricFamily(f"buildgrid_operator_{name}", words, value=float(value))
-        retries = Metric(
+        figures = {name: ask() for name, (ask, _) in self._queues.items()}
+        for name, read, words in _FIGURES:
+            metric = GaugeMetricFamily(f"buildgrid_operator_{name}", words, labels=["queue"])
+            for queue, found in figures.items():
+                metric.add_metric([queue], float(read(found)))
+            yield metric
+        retries = CounterMetricFamily(
             "buildgrid_operator_queue_retries",
             "Passes that failed and were put back into the queue.",
-            "counter",
+            labels=["queue"],
         )
-        retries.add_sample("buildgrid_operator_queue_retries_total", {}, float(self._retries()))
+        for queue, (_, ask_retries) in self._queues.items():
+            retries.add_metric([queue], float(ask_retries()))
         yield retries

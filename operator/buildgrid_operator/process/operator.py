@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,10 +18,20 @@ from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.connection import connect
 from buildgrid_operator.cluster.discovery import cluster_tokens_or_none
 from buildgrid_operator.cluster.fleet import FleetClient
-from buildgrid_operator.cluster.kinds import GRPC_ROUTE, PROPERTY_SET, SCHEDULER, SERVICE_MONITOR, ObjectRef
+from buildgrid_operator.cluster.fleet_streams import FleetStreams
+from buildgrid_operator.cluster.kinds import (
+    GRPC_ROUTE,
+    NAMESPACE,
+    POD,
+    PROPERTY_SET,
+    SCHEDULER,
+    SERVICE_MONITOR,
+    ObjectRef,
+)
 from buildgrid_operator.cluster.own_tokens import OwnTokens
 from buildgrid_operator.desired import ClusterTokens, Settings
 from buildgrid_operator.process.event_stream import EventStream
+from buildgrid_operator.process.fleet_metrics import FleetMetrics
 from buildgrid_operator.process.leadership import Leadership, LeadershipLost
 from buildgrid_operator.process.logs import about, configure_logging
 from buildgrid_operator.process.metrics import Metrics
@@ -28,8 +39,12 @@ from buildgrid_operator.process.monitoring import Health, Heartbeat, MonitoringS
 from buildgrid_operator.process.options import Options
 from buildgrid_operator.process.watching import Watches
 from buildgrid_operator.reconcile.cache import Cache
+from buildgrid_operator.reconcile.concerns import Key
 from buildgrid_operator.reconcile.deletion import free_where_all_ends
 from buildgrid_operator.reconcile.event_recorder import EventRecorder
+from buildgrid_operator.reconcile.farm_key import FarmKey
+from buildgrid_operator.reconcile.farm_pass import FarmPass
+from buildgrid_operator.reconcile.fleet_telling import FleetTelling
 from buildgrid_operator.reconcile.planning import Planner
 from buildgrid_operator.reconcile.property_set_pass import PropertySetPass
 from buildgrid_operator.reconcile.scheduler_pass import SchedulerPass
@@ -43,6 +58,7 @@ LOST = 1
 _BEAT = 5.0
 _FLUSH = 60.0
 _FREEING = timedelta(seconds=5)
+_LONGEST_PAUSE = 1.0
 _TOKENS_GOOD_FOR = timedelta(minutes=1)
 
 
@@ -80,6 +96,36 @@ class _Tokens:
         return self.known
 
 
+@dataclass(slots=True)
+class _ClusterUid:
+    """The UID of the operator's own namespace: another one in every cluster, and the same after a restart."""
+
+    client: Client
+    namespace: str
+    known: str = ""
+
+    def __call__(self) -> str:
+        """Raises ClusterError."""
+        if not self.known:
+            self.known = str(self.client.get(NAMESPACE, None, self.namespace)["metadata"]["uid"])
+        return self.known
+
+
+class _Pace:
+    """A large farm tells of changes all the time: its passes take a fifth of the time, unless one is long."""
+
+    def __init__(self) -> None:
+        self._next: dict[FarmKey, float] = {}
+
+    def wait(self, key: FarmKey) -> float:
+        """Seconds until the next pass."""
+        return max(0.0, self._next.pop(key, 0.0) - time.monotonic())
+
+    def passed(self, key: FarmKey, seconds: float) -> None:
+        """A pass took so long."""
+        self._next[key] = time.monotonic() + min(4 * seconds, _LONGEST_PAUSE)
+
+
 class OperatorProcess:
     """All parts, put together."""
 
@@ -92,11 +138,15 @@ class OperatorProcess:
         self._queue: WorkQueue[ObjectRef] = WorkQueue(
             self._handle, workers=options.workers, observe=self._metrics.passed
         )
+        # Of their own: who waits for bots does not wait for two hundred Schedulers to be looked after.
+        self._farms: WorkQueue[FarmKey] = WorkQueue(
+            self._handle_farm, workers=options.workers, observe=self._metrics.passed
+        )
         self._watches = Watches(
             client,
             EventStream(api),
             cache,
-            self._queue.add_from_thread,
+            self._add,
             namespaces=options.namespaces,
             relist=options.relist,
         )
@@ -114,10 +164,27 @@ class OperatorProcess:
             client, cache, planner, writer, upgrades, blind_spots=self._watches.blind_spots
         )
         self._property_sets = PropertySetPass(cache, writer)
+        self._pace = _Pace()
+        self._streams = FleetStreams(fleet, lambda scheduler: self._add(FarmKey(scheduler)))
+        self._farm_pass = FarmPass(
+            client,
+            cache,
+            self._streams,
+            fleet,
+            self._settings,
+            _ClusterUid(client, own.namespace),
+            FleetTelling(writer, self._recorder, FleetMetrics(self._metrics)),
+            blind=lambda: self._watches.refused(POD),
+        )
         self._leadership = Leadership(client, options.lease_namespace, options.lease_name, options.identity)
         self._heartbeat = Heartbeat()
         self._monitoring = MonitoringServer(options.monitoring, self._metrics.registry, self._health())
-        self._metrics.watch_queue(self._queue.figures, lambda: self._queue.retries)
+        self._metrics.watch_queues(
+            {
+                "objects": (self._queue.figures, lambda: self._queue.retries),
+                "farms": (self._farms.figures, lambda: self._farms.retries),
+            }
+        )
         self._metrics.watch_leadership(lambda: self._leadership.leads)
 
     async def run(self, stop: asyncio.Event) -> int:
@@ -142,21 +209,24 @@ class OperatorProcess:
     async def _lead(self, stopped: "asyncio.Task[bool]") -> int:
         hold = asyncio.create_task(self._leadership.hold(), name="hold")
         work = asyncio.create_task(self._queue.run(), name="queue")
+        farms = asyncio.create_task(self._farms.run(), name="farms")
         flush = asyncio.create_task(self._flush(), name="events")
-        await asyncio.sleep(0)  # the queue takes keys from threads once it runs
+        await asyncio.sleep(0)  # the queues take keys from threads once they run
         self._watches.start()
-        tasks: set[asyncio.Task[None] | asyncio.Task[bool]] = {hold, work, flush, stopped}
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        tasks = (hold, work, farms, flush)
+        await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
-            _end_at_once(next(task for task in (hold, work, flush) if task.done()))
+            _end_at_once(next(task for task in tasks if task.done()))
         _log.info("stops")
         self._queue.stop()
+        self._farms.stop()
+        self._streams.stop()
         held = self._cache.all(SCHEDULER)
         for ref in await asyncio.to_thread(free_where_all_ends, self._client.within(_FREEING), held):
             _log.info("%s is freed: its namespace is being deleted", ref)
         ending = asyncio.create_task(asyncio.to_thread(self._watches.stop))
         # The Lease is held until nothing acts any more.
-        ended = asyncio.create_task(_all(work, ending))
+        ended = asyncio.create_task(_all(work, farms, ending))
         await asyncio.wait({hold, ended}, return_when=asyncio.FIRST_COMPLETED)
         if hold.done():
             _end_at_once(hold)
@@ -165,6 +235,22 @@ class OperatorProcess:
         await asyncio.gather(hold, flush, return_exceptions=True)
         await self._leadership.release()
         return 0
+
+    def _add(self, key: Key) -> None:
+        """From any thread: an event concerns this key."""
+        if isinstance(key, FarmKey):
+            self._farms.add_from_thread(key)
+        else:
+            self._queue.add_from_thread(key)
+
+    async def _handle_farm(self, key: FarmKey) -> Outcome:
+        await asyncio.sleep(self._pace.wait(key))
+        start = time.monotonic()
+        with about(key.scheduler, ""):
+            outcome = await asyncio.to_thread(self._farm_pass.run, key)
+        if not outcome.gone:
+            self._pace.passed(key, time.monotonic() - start)
+        return outcome
 
     async def _handle(self, key: ObjectRef) -> Outcome:
         obj = self._cache.get(key)

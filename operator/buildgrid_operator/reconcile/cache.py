@@ -9,8 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from buildgrid_operator.cluster.client import Listing
-from buildgrid_operator.cluster.kinds import POD, PROPERTY_SET, SCHEDULER, Kind, Manifest, ObjectRef
+from buildgrid_operator.cluster.kinds import (
+    BOT_FLEET,
+    NODE,
+    POD,
+    PROPERTY_SET,
+    SCHEDULER,
+    Kind,
+    Manifest,
+    ObjectRef,
+)
+from buildgrid_operator.desired.bots.names import FLEET_LABEL
 from buildgrid_operator.desired.names import SCHEDULER_LABEL
+from buildgrid_operator.reconcile.farm_key import scheduler_of
 from buildgrid_operator.reconcile.references import References
 
 _REMEMBERED = 4096
@@ -18,7 +29,7 @@ _REMEMBERED = 4096
 
 
 class Cache:
-    """Schedulers, PropertySets, and what belongs to Schedulers by its label."""
+    """The custom resources, nodes, and what belongs to Schedulers and BotFleets by its label."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,6 +37,7 @@ class Cache:
         self._children: dict[ObjectRef, set[ObjectRef]] = {}
         self._deleted: dict[str, str] = {}
         self._references = References()
+        self._fleets = References()
 
     def put(self, obj: Manifest) -> bool:
         """An object as it is now, or was lately. False when that is no news."""
@@ -85,17 +97,22 @@ class Cache:
         with self._lock:
             return [obj for ref, obj in self._objects.items() if ref.kind == kind]
 
-    def children(self, scheduler: ObjectRef) -> dict[ObjectRef, Manifest]:
-        """What carries the Scheduler's label in its namespace, without pods."""
+    def children(self, owner: ObjectRef) -> dict[ObjectRef, Manifest]:
+        """What carries the label of a Scheduler or a BotFleet in its namespace, without pods."""
         with self._lock:
-            refs = self._children.get(scheduler, ())
+            refs = self._children.get(owner, ())
             return {ref: self._objects[ref] for ref in refs if ref.kind != POD}
 
-    def pods(self, scheduler: ObjectRef) -> list[Manifest]:
-        """The Scheduler's pods, by name."""
+    def pods(self, owner: ObjectRef) -> list[Manifest]:
+        """The pods of a Scheduler or a BotFleet, by name."""
         with self._lock:
-            refs = [ref for ref in self._children.get(scheduler, ()) if ref.kind == POD]
+            refs = [ref for ref in self._children.get(owner, ()) if ref.kind == POD]
             return [self._objects[ref] for ref in sorted(refs, key=lambda ref: ref.name)]
+
+    def fleets(self, scheduler: ObjectRef) -> list[Manifest]:
+        """The BotFleets that refer to a Scheduler, which need not exist, by name."""
+        with self._lock:
+            return [self._objects[ref] for ref in self._fleets.users(scheduler)]
 
     def users(self, property_set: ObjectRef) -> list[ObjectRef]:
         """The Schedulers that refer to a PropertySet, which need not exist."""
@@ -125,6 +142,8 @@ class Cache:
             self._children.setdefault(owner, set()).add(ref)
         if ref.kind == SCHEDULER:
             self._references.set(ref, reference_of(obj))
+        elif ref.kind == BOT_FLEET:
+            self._fleets.set(ref, scheduler_of(obj))
         return True
 
     def _drop(self, ref: ObjectRef) -> None:
@@ -132,8 +151,8 @@ class Cache:
         owner = owner_of(obj)
         if owner is not None:
             self._detach(owner, ref)
-        if ref.kind == SCHEDULER:
-            self._references.forget(ref)
+        self._references.forget(ref)
+        self._fleets.forget(ref)
 
     def _detach(self, owner: ObjectRef, ref: ObjectRef) -> None:
         refs = self._children.get(owner)
@@ -163,10 +182,13 @@ def _is_after(obj: Mapping[str, Any], version: str) -> bool:
 
 
 def owner_of(obj: Mapping[str, Any]) -> ObjectRef | None:
-    """The Scheduler that an object belongs to, by its label."""
+    """The Scheduler or BotFleet that an object belongs to, by its label."""
     metadata = obj["metadata"]
-    name = (metadata.get("labels") or {}).get(SCHEDULER_LABEL)
-    return ObjectRef(SCHEDULER, metadata.get("namespace") or "", name) if name else None
+    labels = metadata.get("labels") or {}
+    for kind, label in ((SCHEDULER, SCHEDULER_LABEL), (BOT_FLEET, FLEET_LABEL)):
+        if name := labels.get(label):
+            return ObjectRef(kind, metadata.get("namespace") or "", name)
+    return None
 
 
 def reference_of(scheduler: Mapping[str, Any]) -> ObjectRef | None:
@@ -179,8 +201,12 @@ def reference_of(scheduler: Mapping[str, Any]) -> ObjectRef | None:
 
 
 def _slim(obj: Manifest, kind: Kind) -> Manifest:
-    """Without managedFields where nobody looks at them: they are half of an object."""
-    if kind not in (SCHEDULER, PROPERTY_SET, POD) or "managedFields" not in obj["metadata"]:
+    """Without what nobody looks at: managedFields are half of an object, a node's status most of it."""
+    if kind == NODE:
+        obj = {name: value for name, value in obj.items() if name != "status"}
+    elif kind not in (SCHEDULER, PROPERTY_SET, BOT_FLEET, POD):
+        return obj
+    if "managedFields" not in obj["metadata"]:
         return obj
     metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
     return {**obj, "metadata": metadata}

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from buildgrid_operator.cluster.fleet import FleetState, Replica
+from buildgrid_operator.cluster.fleet_state import FleetState, Replica
 from buildgrid_operator.reconcile.holding import Hold
 from buildgrid_operator.status.scheduler_conditions import ConfigState
 

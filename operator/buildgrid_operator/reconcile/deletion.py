@@ -8,7 +8,7 @@ from typing import Any
 from buildgrid_operator.api.scheduler import Deletion
 from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.errors import ClusterError, Forbidden, NamespaceTerminating, NotFound
-from buildgrid_operator.cluster.fleet import FleetState
+from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.cluster.kinds import CONFIG_MAP, SCHEDULER, Manifest, ObjectRef
 from buildgrid_operator.status.scheduler_conditions import ConfigState, Draining
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from buildgrid_scheduler.config.problems import ConfigError
 
-from buildgrid_operator.cluster.fleet import FleetError, FleetState
+from buildgrid_operator.cluster.fleet import FleetError
+from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.desired.config import FILE_NAME, property_set_in
 from buildgrid_operator.desired.names import CONFIG_HASH
-from buildgrid_operator.reconcile.orphans import orphans_of, property_set_of
+from buildgrid_operator.fleets.matching import property_set_of
+from buildgrid_operator.reconcile.orphans import orphans_of
 from buildgrid_operator.status.scheduler_conditions import ALLOW_ORPHANS, Orphans
 
 Section = Mapping[str, Any]

@@ -1,42 +1,14 @@
 """Waiting jobs that a new property set would leave without a bot, by the scheduler's own matching."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 import Platform
-from buildgrid_scheduler.config.property_set import (
-    DynamicPropertySetConfig,
-    PropertySetConfig,
-    StaticPropertySetConfig,
-)
 from buildgrid_scheduler.core.errors import SchedulerError
 from buildgrid_scheduler.core.requirements import requirement_hash
-from buildgrid_scheduler.properties import DynamicPropertySet, PropertyLabel, PropertySet, StaticPropertySet
-from pydantic import TypeAdapter
+from buildgrid_scheduler.properties import PropertySet
 
-from buildgrid_operator.cluster.fleet import Requirement
+from buildgrid_operator.cluster.fleet_state import Requirement
 from buildgrid_operator.status.scheduler_conditions import Orphans
-
-_SECTION: TypeAdapter[DynamicPropertySetConfig | StaticPropertySetConfig] = TypeAdapter(PropertySetConfig)
-
-
-def property_set_of(section: Mapping[str, Any] | None) -> PropertySet:
-    """The property set that a section of a configuration stands for; None is the built-in one."""
-    config = _SECTION.validate_python({"kind": "dynamic", **(section or {})})
-    if isinstance(config, DynamicPropertySetConfig):
-        return DynamicPropertySet(
-            unique_property_keys=set(config.unique_property_keys),
-            match_property_keys=set(config.match_property_keys),
-            wildcard_property_keys=set(config.wildcard_property_keys),
-            label_key=config.label_key,
-        )
-    return StaticPropertySet(
-        property_labels=[
-            PropertyLabel(label.label, {(each.key, each.value) for each in label.properties})
-            for label in config.labels
-        ],
-        wildcard_property_keys=set(config.wildcard_property_keys),
-    )
 
 
 def orphans_of(

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from buildgrid_operator.api import InvalidSpec, PropertySet, Scheduler
 from buildgrid_operator.api.status import PropertySetInForce
-from buildgrid_operator.cluster.fleet import FleetError, FleetSource, FleetState
+from buildgrid_operator.cluster.fleet import FleetError, FleetSource
+from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.cluster.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,

@@ -16,7 +16,7 @@ from buildgrid_operator.api.resource import Metadata
 from buildgrid_operator.api.status import SchedulerStatus
 from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.errors import ClusterError, Conflict
-from buildgrid_operator.cluster.fleet import FleetState
+from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, Manifest, ObjectRef
 from buildgrid_operator.desired import names
 from buildgrid_operator.desired.config import FILE_NAME, refusing_jobs

@@ -12,7 +12,8 @@ from buildgrid_operator.api.resource import Metadata
 from buildgrid_operator.api.status import SchedulerStatus
 from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.errors import ClusterError, Conflict, NotFound
-from buildgrid_operator.cluster.fleet import FleetError, FleetState
+from buildgrid_operator.cluster.fleet import FleetError
+from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, STATEFUL_SET, Kind, Manifest, ObjectRef
 from buildgrid_operator.desired import Bundle, names
 from buildgrid_operator.desired.rollout import settled

@@ -4,7 +4,7 @@ from typing import Any
 
 from buildgrid_operator.api import Scheduler
 from buildgrid_operator.api.status import SchedulerStatus
-from buildgrid_operator.cluster.fleet import FleetState
+from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.desired import names
 from buildgrid_operator.reconcile.planning import Plan
 from buildgrid_operator.status.conditions import rfc3339

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from buildgrid_scheduler.core.clock import Clock, utc_now
 
-from buildgrid_operator.api.status import Condition, PropertySetStatus, SchedulerStatus
+from buildgrid_operator.api.status import BotFleetStatus, Condition, PropertySetStatus, SchedulerStatus
 from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.errors import Conflict, NotFound
 from buildgrid_operator.cluster.kinds import Manifest, ObjectRef
@@ -17,7 +17,7 @@ from buildgrid_operator.status.events import Happening, Regarding
 from buildgrid_operator.status.writes import due
 
 _AFTER_CONFLICT = timedelta(seconds=1)
-AnyStatus = SchedulerStatus | PropertySetStatus
+AnyStatus = SchedulerStatus | PropertySetStatus | BotFleetStatus
 ShowConditions = Callable[[ObjectRef, Sequence[Condition]], None]
 
 

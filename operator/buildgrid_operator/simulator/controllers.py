@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from buildgrid_operator.planner.farm import Bot, BotState, Demand, Farm, Fleet, History
 from buildgrid_operator.planner.plan import FleetPlan, plan
 from buildgrid_operator.planner.policy import Policy
-from buildgrid_operator.simulator.world import SimBot, SimFleet, State, World
+from buildgrid_operator.simulator.world import SimBot, SimFleet, State, Waiting, World
 
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
 """of every trace: a Monday"""
@@ -24,18 +24,20 @@ class PlannerController:
     def decide(self, world: World) -> float | None:
         """When the planner wants to be asked again."""
         now = _time(world.now)
-        fleets = [self._fleet(fleet) for fleet in world.fleets.values()]
+        fleets = [self._fleet(world, fleet) for fleet in world.fleets.values()]
         found, self._history = plan(Farm(fleets, _demands(world), seen=now), self._history, now)
         for name, each in found.fleets.items():
             _carry_out(world, world.fleets[name], each)
         return None if found.wake_at is None else (found.wake_at - BEGIN).total_seconds()
 
-    def _fleet(self, fleet: SimFleet) -> Fleet:
+    def _fleet(self, world: World, fleet: SimFleet) -> Fleet:
         return Fleet(
             fleet.model.name,
             self._policies[fleet.model.name],
             [Bot(bot.name, _state(bot), _time(bot.since), len(bot.jobs)) for bot in fleet.bots.values()],
-            fleet.model.serves,
+            frozenset(
+                name for name, waiting in world.demand.items() if waiting.requirement in fleet.model.serves
+            ),
             timedelta(seconds=fleet.start_estimate),
         )
 
@@ -48,11 +50,17 @@ def _demands(world: World) -> list[Demand]:
             len(waiting.queue),
             waiting.executing,
             _time(world.jobs[waiting.queue[0]].arrival) if waiting.queue else None,
-            None if waiting.estimate is None else timedelta(seconds=waiting.estimate),
+            _estimate(world, waiting),
+            waiting.avoids,
         )
         for name, waiting in world.demand.items()
         if waiting.queue or waiting.executing
     ]
+
+
+def _estimate(world: World, waiting: Waiting) -> timedelta | None:
+    seconds = world.demand[waiting.requirement].estimate
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _carry_out(world: World, fleet: SimFleet, found: FleetPlan) -> None:

@@ -92,6 +92,25 @@ def steady(seed: int) -> Trace:
     return trace_of("steady", jobs)
 
 
+def spot_loss(seed: int) -> Trace:
+    """Eight hours of builds, each with some long tests, for pods that are often taken away."""
+    rng = random.Random(seed)
+    jobs: list[Job] = []
+    for at in _moments(rng, 4, 8):
+        jobs += _build(rng, at, rng.randint(100, 400), 8.0, width=80)
+        jobs += (Job(at + 60 + rng.random() * 60, "linux", rng.uniform(300, 900)) for _ in range(4))
+    return trace_of("spot loss", jobs)
+
+
+def slow_images(seed: int) -> Trace:
+    """Eight hours of builds for pods that take minutes to start, some far longer, and often fail to."""
+    rng = random.Random(seed)
+    jobs: list[Job] = []
+    for at in _moments(rng, 3, 8):
+        jobs += _build(rng, at, rng.randint(100, 500), 15.0, width=80)
+    return trace_of("slow images", jobs)
+
+
 FAMILIES: dict[str, Callable[[int], Trace]] = {
     "working-day": working_day,
     "ci-burst": ci_burst,
@@ -99,4 +118,6 @@ FAMILIES: dict[str, Callable[[int], Trace]] = {
     "long-tail": long_tail,
     "two-labels": two_labels,
     "steady": steady,
+    "spot-loss": spot_loss,
+    "slow-images": slow_images,
 }

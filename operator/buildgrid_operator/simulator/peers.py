@@ -1,22 +1,29 @@
 """Policies of others, after their documentation, so that ours can be held against them.
 
-Each looks at a fleet from outside: how many jobs wait and run that it serves, and how many pods there are.
+Each looks at a fleet from outside: how many jobs wait and run that it serves, and how many pods there
+are. None of them divides jobs among fleets: a job counts for the first fleet that serves it, which is the
+best for them.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 from math import ceil, inf, isclose
 
-from buildgrid_operator.simulator.world import SimBot, SimFleet, State, World
+from buildgrid_operator.simulator.world import SimBot, SimFleet, State, Waiting, World
 
 
 def unfinished(world: World, fleet: SimFleet) -> int:
-    """Jobs that wait or run, and that the fleet serves."""
+    """Jobs that wait or run, and that no fleet before this one serves."""
     return sum(
         len(waiting.queue) + waiting.executing
-        for name, waiting in world.demand.items()
-        if name in fleet.model.serves
+        for waiting in world.demand.values()
+        if first_to_take(world, waiting) is fleet
     )
+
+
+def first_to_take(world: World, waiting: Waiting) -> SimFleet | None:
+    """None: no fleet serves it."""
+    return next((fleet for fleet in world.fleets.values() if fleet.model.takes(waiting)), None)
 
 
 def killed_first(bot: SimBot) -> tuple[bool, float]:
@@ -40,9 +47,11 @@ class Fixed:
     period: float = 60.0
 
     def decide(self, world: World) -> float | None:
-        """Replaces what was lost."""
+        """Replaces what was lost. A fleet that serves nothing before others do is not needed."""
+        first = [first_to_take(world, waiting) for waiting in world.demand.values() if not waiting.avoids]
         for fleet in world.fleets.values():
-            world.create(fleet, self.size - len(fleet.bots))
+            if fleet in first:
+                world.create(fleet, self.size - len(fleet.bots))
         return None
 
 
@@ -98,12 +107,14 @@ class Keda:
     target: float = 1.0
     polling: float = 30.0
     cooldown: float = 300.0
+    stabilization: float = 300.0
+    """of its HPA"""
     period: float = 15.0
     _hpa: HorizontalPodAutoscaler = field(init=False)
     _active: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._hpa = HorizontalPodAutoscaler(self.target)
+        self._hpa = HorizontalPodAutoscaler(self.target, stabilization=self.stabilization)
 
     def decide(self, world: World) -> float | None:
         """The HPA's evaluation where there are pods, KEDA's own poll where there are none."""

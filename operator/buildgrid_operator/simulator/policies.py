@@ -1,6 +1,6 @@
 """Policies by name and settings: `buildgrid:targetWait=30s,idleTimeout=1m`, `hpa:target=2`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -26,9 +26,11 @@ class Kind:
 
     words: str
     settings: Settings
-    make: Callable[[Settings, FleetModel], Controller]
+    make: Callable[[Settings, Sequence[FleetModel]], Controller]
     sweep: tuple[str, tuple[float, ...]]
     """the setting that trades waits for pods, and values from dear to cheap"""
+    also: tuple[str, tuple[float, ...]] | None = None
+    """another setting that is worth tuning, and values"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,9 @@ class NamedPolicy:
     kind: str
     settings: Settings
 
-    def controller(self, fleet: FleetModel) -> Controller:
-        """A new one: controllers remember."""
-        return KINDS[self.kind].make(self.settings, fleet)
+    def controller(self, fleets: Sequence[FleetModel]) -> Controller:
+        """A new one: controllers remember. `fleets`: those that are to be filled first, first."""
+        return KINDS[self.kind].make(self.settings, fleets)
 
     def __str__(self) -> str:
         usual = KINDS[self.kind].settings
@@ -86,24 +88,34 @@ def _shown(value: float) -> str:
     return f"{value:g}"
 
 
-def _ours(settings: Settings, fleet: FleetModel) -> Controller:
-    policy = Policy(
-        min_bots=int(settings["minBots"]),
-        max_bots=fleet.max_bots,
-        warm_bots=int(settings["warmBots"]),
-        slots_per_bot=fleet.slots,
-        target_wait=timedelta(seconds=settings["targetWait"]),
-        idle_timeout=timedelta(seconds=settings["idleTimeout"]),
-    )
-    return PlannerController({fleet.name: policy})
+def _ours(settings: Settings, fleets: Sequence[FleetModel]) -> Controller:
+    served: set[str] = set()
+    policies = {}
+    for fleet in fleets:
+        # What is held ready for nobody in particular is held where jobs go first.
+        first = not fleet.serves <= served
+        served |= fleet.serves
+        most = min(fleet.max_bots, int(settings["maxBots"]) or fleet.max_bots)
+        policies[fleet.name] = Policy(
+            min_bots=min(most, int(settings["minBots"])) if first else 0,
+            max_bots=most,
+            warm_bots=int(settings["warmBots"]) if first else 0,
+            slots_per_bot=fleet.slots,
+            target_wait=timedelta(seconds=settings["targetWait"]),
+            idle_timeout=timedelta(seconds=settings["idleTimeout"]),
+            cost=fleet.cost,
+            capacity_class=fleet.capacity_class,
+        )
+    return PlannerController(policies)
 
 
 KINDS: dict[str, Kind] = {
     OURS: Kind(
         "this project's planner",
-        {"targetWait": 30.0, "idleTimeout": 300.0, "warmBots": 0.0, "minBots": 0.0},
+        {"targetWait": 30.0, "idleTimeout": 300.0, "warmBots": 0.0, "minBots": 0.0, "maxBots": 0.0},
         _ours,
         ("idleTimeout", (1200.0, 600.0, 300.0, 120.0, 60.0, 30.0, 15.0)),
+        ("targetWait", (5.0, 30.0, 60.0, 120.0)),
     ),
     "hpa": Kind(
         "HorizontalPodAutoscaler on unfinished jobs per slot",
@@ -112,12 +124,16 @@ KINDS: dict[str, Kind] = {
             settings["target"], int(settings["minBots"]), settings["stabilization"]
         ),
         ("target", (0.5, 0.7, 1.0, 1.5, 2.0, 4.0)),
+        ("stabilization", (60.0, 300.0)),
     ),
     "keda": Kind(
         "KEDA's ScaledObject, polling",
-        {"target": 1.0, "polling": 30.0, "cooldown": 300.0},
-        lambda settings, _: Keda(settings["target"], settings["polling"], settings["cooldown"]),
+        {"target": 1.0, "polling": 30.0, "cooldown": 300.0, "stabilization": 300.0},
+        lambda settings, _: Keda(
+            settings["target"], settings["polling"], settings["cooldown"], settings["stabilization"]
+        ),
         ("target", (0.5, 0.7, 1.0, 1.5, 2.0, 4.0)),
+        ("stabilization", (60.0, 300.0)),
     ),
     "arc": Kind(
         "actions-runner-controller: a runner for each job, and idle ones",
@@ -135,6 +151,6 @@ KINDS: dict[str, Kind] = {
         "always so many",
         {"size": 20.0},
         lambda settings, _: Fixed(int(settings["size"])),
-        ("size", (200.0, 100.0, 50.0, 20.0, 10.0, 5.0)),
+        ("size", (200.0, 150.0, 100.0, 75.0, 50.0, 30.0, 20.0, 10.0, 5.0)),
     ),
 }

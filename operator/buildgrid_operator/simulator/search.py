@@ -6,9 +6,9 @@ from itertools import product
 from buildgrid_operator.simulator.policies import OURS, NamedPolicy, parse_policy, with_setting
 from buildgrid_operator.simulator.report import Figures, Setting, cheapest, run
 
-IDLE_TIMEOUTS = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0)
+IDLE_TIMEOUTS = (0.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0)
 TARGET_WAITS = (5.0, 15.0, 30.0, 60.0, 120.0)
-WARM_BOTS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
+WARM_BOTS = (1.0, 2.0, 5.0, 10.0, 20.0)
 
 
 def search(setting: Setting, wait_p95: float) -> tuple[Figures | None, list[Figures]]:
@@ -31,6 +31,6 @@ def _without_warm_bots() -> Iterator[NamedPolicy]:
 
 
 def _with_warm_bots() -> Iterator[NamedPolicy]:
-    for warm, idle in product(WARM_BOTS[1:], IDLE_TIMEOUTS):
+    for warm, idle in product(WARM_BOTS, IDLE_TIMEOUTS[2:]):
         policy = with_setting(with_setting(parse_policy(OURS), "idleTimeout", idle), "targetWait", 5.0)
         yield with_setting(policy, "warmBots", warm)

@@ -17,6 +17,21 @@ _ESTIMATE = 0.1
 TAIL = 600.0
 _FAILED_START = 60.0
 """seconds until a start that fails is found out"""
+_AVOIDS_FOR = 60.0
+"""seconds for which a job that lost its bot avoids that capacity class: `scheduler.avoid_class_for`"""
+_DAY = 86_400.0
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What the scheduler knows of jobs that require, and avoid, the same."""
+
+    requirement: str
+    avoids: str | None = None
+    """a capacity class"""
+    queue: deque[int] = field(default_factory=deque)
+    executing: int = 0
+    estimate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,12 @@ class FleetModel:
     """mean seconds until the node is taken away"""
     cost: float = 1.0
     """of a pod-second"""
+    capacity_class: str = ""
+    """for example spot"""
+
+    def takes(self, waiting: Waiting) -> bool:
+        """Whether its bots are given these jobs."""
+        return waiting.requirement in self.serves and waiting.avoids != self.capacity_class
 
 
 class State(IntEnum):
@@ -80,15 +101,6 @@ class SimFleet:
     made: int = 0
 
 
-@dataclass(slots=True)
-class Waiting:
-    """What the scheduler knows of jobs that require the same."""
-
-    queue: deque[int] = field(default_factory=deque)
-    executing: int = 0
-    estimate: float | None = None
-
-
 class Controller(Protocol):
     """Whoever decides how many bots there are."""
 
@@ -106,6 +118,7 @@ class Result:
     waits: list[float]
     """seconds of each job, of its first start"""
     pod_seconds: float
+    slot_seconds: float
     cost: float
     interrupted: int
     """jobs that were killed by the controller"""
@@ -119,7 +132,7 @@ class Result:
 
 
 class World:
-    """Runs once."""
+    """Runs once. Of several fleets the first that serves a job is offered it first."""
 
     def __init__(
         self, trace: Trace, fleets: Sequence[FleetModel], controller: Controller, seed: int = 1
@@ -127,12 +140,15 @@ class World:
         self.now = 0.0
         self.jobs: Sequence[Job] = trace.jobs
         self.fleets = {model.name: SimFleet(model, start_estimate=model.start_median) for model in fleets}
-        self.demand: dict[str, Waiting] = {job.requirement: Waiting() for job in trace.jobs}
+        self.demand: dict[str, Waiting] = {
+            name: Waiting(name) for name in dict.fromkeys(job.requirement for job in trace.jobs)
+        }
         self._controller = controller
         self._random = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         self._left = len(trace.jobs)
+        self._deadline = trace.end + 10 * trace.work + _DAY
         self._started: list[float] = [inf] * len(trace.jobs)
         self._on: list[SimBot | None] = [None] * len(trace.jobs)
         self._decide_at = inf
@@ -140,7 +156,7 @@ class World:
         self._direction = 0
         self._count = 0
         self._ended: list[SimBot] = []
-        self.result = Result([], 0.0, 0.0, 0, 0, 0, [(0.0, 0)], 0.0)
+        self.result = Result([], 0.0, 0.0, 0.0, 0, 0, 0, [(0.0, 0)], 0.0)
 
     # --- what controllers do
 
@@ -185,17 +201,27 @@ class World:
     # --- what happens
 
     def run(self) -> Result:
-        """Until all jobs are done, and for TAIL seconds more, so that what is kept too long is paid for."""
+        """Until all jobs are done, and for TAIL seconds more, so that what is kept too long is paid for.
+
+        Raises ValueError when jobs are left long after all of them could have been done one by one.
+        """
         for number, job in enumerate(self.jobs):
             self._at(job.arrival, partial(self._queue, number))
         self._ask_at(0.0)
         end = inf
         while self._events and self._events[0][0] <= end:
             self.now, _, happens = heapq.heappop(self._events)
+            if self.now > self._deadline:
+                break
             happens()
             if end == inf and not self._left:
                 end = self.now + TAIL
-        self.now = end if end < inf else self.now
+        if self._left:
+            raise ValueError(
+                f"{self._left} of {len(self.jobs)} jobs were never done: no fleet that serves them "
+                "has bots for long enough"
+            )
+        self.now = end
         self._finish()
         return self.result
 
@@ -207,8 +233,11 @@ class World:
         self._happened()
         waiting = self.demand[self.jobs[number].requirement]
         waiting.queue.append(number)
+        self._offer(waiting)
+
+    def _offer(self, waiting: Waiting) -> None:
         for fleet in self.fleets.values():
-            if self.jobs[number].requirement in fleet.model.serves and self._offer_one(fleet):
+            if fleet.model.takes(waiting) and self._offer_one(fleet):
                 return
 
     def _offer_one(self, fleet: SimFleet) -> bool:
@@ -225,8 +254,8 @@ class World:
         got = False
         model = bot.fleet.model
         while bot.state is State.WORKING and len(bot.jobs) < model.slots:
-            queues = [self.demand[name].queue for name in model.serves if name in self.demand]
-            oldest = min((queue for queue in queues if queue), key=lambda queue: queue[0], default=None)
+            queues = [each.queue for each in self.demand.values() if each.queue and model.takes(each)]
+            oldest = min(queues, key=lambda queue: queue[0], default=None)
             if oldest is None:
                 break
             self._begin(bot, oldest.popleft())
@@ -283,21 +312,40 @@ class World:
         if bot.state is not State.GONE:
             self._happened()
             self.result.lost += len(bot.jobs)
-            self._requeue(bot)
+            self._requeue(bot, avoids=bot.fleet.model.capacity_class)
             self._remove(bot)
 
-    def _requeue(self, bot: SimBot) -> None:
+    def _requeue(self, bot: SimBot, avoids: str = "") -> None:
         numbers = sorted(bot.jobs, reverse=True)
         bot.jobs.clear()
         bot.state = State.DRAINING
         for number in numbers:
             self._on[number] = None
-            waiting = self.demand[self.jobs[number].requirement]
-            waiting.executing -= 1
+            plain = self.demand[self.jobs[number].requirement]
+            plain.executing -= 1
+            waiting = self._avoiding(plain, avoids)
             waiting.queue.appendleft(number)
+            if waiting is not plain:
+                self._at(self.now + _AVOIDS_FOR, partial(self._avoids_no_more, number, waiting))
         for fleet in self.fleets.values():
             while numbers and self._offer_one(fleet):
                 pass
+
+    def _avoiding(self, plain: Waiting, avoids: str) -> Waiting:
+        """The same, but where a fleet of another class can have it, not on that class."""
+        serving = [each.model for each in self.fleets.values() if each.model.takes(plain)]
+        if not avoids or all(model.capacity_class == avoids for model in serving):
+            return plain
+        words = f"{plain.requirement} (not on {avoids})"
+        return self.demand.setdefault(words, Waiting(plain.requirement, avoids))
+
+    def _avoids_no_more(self, number: int, waiting: Waiting) -> None:
+        if number in waiting.queue:
+            self._happened()
+            waiting.queue.remove(number)
+            plain = self.demand[waiting.requirement]
+            plain.queue.appendleft(number)
+            self._offer(plain)
 
     def _remove(self, bot: SimBot) -> None:
         bot.state, bot.gone = State.GONE, self.now
@@ -347,4 +395,5 @@ class World:
         for bot in [*self._ended, *there]:
             seconds = min(bot.gone, self.now) - bot.created
             result.pod_seconds += seconds
+            result.slot_seconds += seconds * bot.fleet.model.slots
             result.cost += seconds * bot.fleet.model.cost

@@ -17,10 +17,26 @@ READY = "Ready"
 CONFIG_APPLIED = "ConfigApplied"
 DEGRADED = "Degraded"
 STALLED = "Stalled"
+SCALING_ACTIVE = "ScalingActive"
+SCALING_LIMITED = "ScalingLimited"
+METRICS_STALE = "MetricsStale"
+DRAINING = "Draining"
+CAPACITY_BLOCKED = "CapacityBlocked"
+PAUSED = "Paused"
 SCHEDULER_CONDITIONS = (READY, CONFIG_APPLIED, DEGRADED, STALLED)
 PROPERTY_SET_CONDITIONS = (READY, STALLED)
+FLEET_CONDITIONS = (
+    READY, SCALING_ACTIVE, SCALING_LIMITED, METRICS_STALE, DRAINING, CAPACITY_BLOCKED, PAUSED, STALLED,
+)  # fmt: skip
 
-GOOD: dict[str, State] = {READY: "True", CONFIG_APPLIED: "True", DEGRADED: "False", STALLED: "False"}
+GOOD: dict[str, State] = {
+    READY: "True",
+    CONFIG_APPLIED: "True",
+    SCALING_ACTIVE: "True",
+    **dict.fromkeys(
+        (DEGRADED, STALLED, SCALING_LIMITED, METRICS_STALE, DRAINING, CAPACITY_BLOCKED, PAUSED), "False"
+    ),
+}
 """the state of each that nobody needs to look at"""
 
 

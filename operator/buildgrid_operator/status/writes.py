@@ -21,6 +21,24 @@ SCHEDULER_FIGURES = frozenset(
     }
 )
 PROPERTY_SET_FIGURES = frozenset({"schedulers", "usedBy"})
+FLEET_FIGURES = frozenset(
+    {
+        "replicas",
+        "desiredBots",
+        "readyBots",
+        "startingBots",
+        "idleBots",
+        "busyBots",
+        "drainingBots",
+        "updatedBots",
+        "queuedJobs",
+        "executingJobs",
+        "oldestQueuedTime",
+        "createdBots",
+        "startSeconds",
+        "lastDecision",
+    }
+)
 
 S = TypeVar("S", bound=ApiModel)
 

@@ -37,7 +37,9 @@ VALUES: dict[str, Json] = {
     "production example": _example("production"),
     "air gap example": _example("air-gap"),
     "namespaced": {"operator": {"scope": "Namespaced"}},
-    "two namespaces": {"operator": {"scope": "Namespaced", "namespaces": ["builds", NAMESPACE]}},
+    "two namespaces": {
+        "operator": {"scope": "Namespaced", "namespaces": ["builds", NAMESPACE], "watchNodes": True}
+    },
     "everything": {
         "global": {"imageRegistry": "registry.example.org/mirror", "imagePullSecrets": ["one", "two"]},
         "images": {"pullPolicy": "Always", "operator": {"tag": "1.2.3"}, "bot": {"digest": DIGEST}},
@@ -65,7 +67,16 @@ VALUES: dict[str, Json] = {
             "spec": {"instances": ["main"], "replicas": 2, "service": {"port": 80}},
         },
         "propertySet": {"name": "linux", "spec": {"static": {"labels": [{"label": "all"}]}}},
-        "trialBot": {"replicas": 4, "slots": 2, "properties": {"Pool": "big ones"}},
+        "botFleet": {
+            "name": "linux",
+            "annotations": {"note": "seen"},
+            "spec": {
+                "instance": "main",
+                "slotsPerBot": 2,
+                "properties": [{"key": "Pool", "value": "big ones"}],
+                "scaling": {"minBots": 1},
+            },
+        },
         "test": {"properties": {"Pool": "big ones"}, "waitSeconds": 7},
     },
     "its own database": {
@@ -81,10 +92,24 @@ VALUES: dict[str, Json] = {
                 },
                 "tls": {"secretName": "tls"},
             }
-        }
+        },
+        "botFleet": {"enabled": True},
     },
     "an existing Secret, no volume": {
         "postgresql": {"existingSecret": "mine", "persistence": {"enabled": False}},
+    },
+    "only bots": {
+        "postgresql": {"enabled": False},
+        "scheduler": {"enabled": False},
+        "propertySet": {"enabled": False},
+        "operator": {"watchNodes": False},
+        "botFleet": {
+            "enabled": True,
+            "spec": {
+                "schedulerRef": {"name": "main", "namespace": "builds"},
+                "image": "registry.example.org/bot:1",
+            },
+        },
     },
     "nothing but the operator": {
         "postgresql": {"enabled": False},

@@ -16,7 +16,8 @@ OBJECTS = [file for file in FILES if not file.name.startswith("values-")]
 
 
 def _read(name: str) -> Json:
-    found: Json = yaml.safe_load((EXAMPLES / name).read_text(encoding="utf-8"))
+    """The first object of a file."""
+    found: Json = next(yaml.safe_load_all((EXAMPLES / name).read_text(encoding="utf-8")))
     return found
 
 

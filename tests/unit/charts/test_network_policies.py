@@ -2,9 +2,11 @@
 
 import pytest
 from buildgrid_operator.desired import build
+from buildgrid_operator.desired.bots import FleetInputs, bot_pod, fleet_objects
 
 from tests.unit.charts.rendering import NAMESPACE, Json, find, needs_helm, rendered
-from tests.unit.operator.desired.cases import inputs
+from tests.unit.operator.desired.bots.cases import fleet_inputs
+from tests.unit.operator.desired.cases import changed, inputs
 from tests.unit.operator.desired.flows import Outside, Pod, is_allowed
 
 pytestmark = needs_helm
@@ -17,14 +19,20 @@ def _pod(kind: str, name: str) -> Pod:
 
 def _policies() -> list[Json]:
     scheduler = find(rendered("defaults"), "Scheduler", "demo-buildgrid")
-    of_scheduler = build(inputs(scheduler)).objects
-    return [obj for obj in (*rendered("defaults"), *of_scheduler) if obj["kind"] == "NetworkPolicy"]
+    made = (*build(inputs(scheduler)).objects, *fleet_objects(_of_bots()))
+    return [obj for obj in (*rendered("defaults"), *made) if obj["kind"] == "NetworkPolicy"]
 
 
 def _of_scheduler(kind: str, name: str, namespace: str = NAMESPACE) -> Pod:
     scheduler = find(rendered("defaults"), "Scheduler", "demo-buildgrid")
     owner = find(list(build(inputs(scheduler)).objects), kind, name)
     return Pod(namespace, owner["spec"]["template"]["metadata"]["labels"])
+
+
+def _of_bots() -> FleetInputs:
+    found = rendered("defaults")
+    fleet = changed(find(found, "BotFleet", "demo-buildgrid"), {"metadata.uid": "5d2c0f6e"})
+    return fleet_inputs(fleet, find(found, "Scheduler", "demo-buildgrid"))
 
 
 FLOWS = [
@@ -41,6 +49,9 @@ FLOWS = [
     ("stranger", "operator", 22, False),
     ("stranger", "bot", 50051, False),
     ("replica", "bot", 50051, False),
+    ("operator", "bot", 50051, False),
+    ("bot", "bot", 50051, False),
+    ("bot", "storage", 50051, True),
     ("bot", "replica", 50051, True),
     ("operator", "replica", 50051, True),
     ("outside", "replica", 50051, True),
@@ -54,7 +65,7 @@ def test_a_connection_comes_through_or_not(caller: str, target: str, port: int, 
         "replica elsewhere": _of_scheduler("Deployment", "demo-buildgrid-scheduler", "elsewhere"),
         "storage": _of_scheduler("StatefulSet", "demo-buildgrid-storage"),
         "operator": _pod("Deployment", "demo-buildgrid-operator"),
-        "bot": _pod("Deployment", "demo-buildgrid-trial-bot"),
+        "bot": Pod(NAMESPACE, bot_pod(_of_bots(), 1)["metadata"]["labels"]),
         "postgresql": _pod("StatefulSet", "demo-buildgrid-postgresql"),
         "stranger": Pod("elsewhere", {"app": "stranger"}),
         "outside": Outside("203.0.113.9"),

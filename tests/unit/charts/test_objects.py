@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from buildgrid_operator.api import PropertySet, Scheduler
+from buildgrid_operator.api import BotFleet, PropertySet, Scheduler
+from buildgrid_operator.desired.bots import bot_pod, notices
 
 from tests.unit.charts.rendering import (
     CHART,
@@ -27,6 +28,9 @@ from tests.unit.charts.rendering import (
     template,
     text_of,
 )
+from tests.unit.operator.desired.bots.cases import fleet_inputs
+from tests.unit.operator.desired.cases import changed
+from tests.unit.operator.desired.restricted import violations
 
 pytestmark = needs_helm
 
@@ -72,11 +76,13 @@ def test_no_two_objects_have_one_name_and_each_says_where_it_is(name: str) -> No
 
 
 def test_names_fit_for_the_longest_release() -> None:
-    ended = template({"operator": {"scope": "Namespaced", "namespaces": ["builds"]}}, release="r" * 53)
+    operator = {"scope": "Namespaced", "namespaces": ["builds"], "watchNodes": True}
+    ended = template({"operator": operator}, release="r" * 53)
     for obj in objects(ended.stdout):
         limit = 253 if obj["kind"] in {*_CLUSTER_KINDS, "Role", "RoleBinding"} else 63
         assert len(obj["metadata"]["name"]) <= limit
-    assert len(find(objects(ended.stdout), "Scheduler", "r" * 40)["metadata"]["name"]) == 40
+    for kind in ("Scheduler", "BotFleet"):
+        assert find(objects(ended.stdout), kind, "r" * 40)
 
 
 def test_names_and_kinds_of_a_cluster_tell_releases_of_two_namespaces_apart() -> None:
@@ -92,6 +98,8 @@ def test_the_first_farm_is_valid(name: str) -> None:
             Scheduler.parse(obj)
         elif obj["kind"] == "PropertySet":
             PropertySet.parse(obj)
+        elif obj["kind"] == "BotFleet":
+            BotFleet.parse(obj)
 
 
 def test_the_first_scheduler_uses_the_trial_postgresql_and_the_first_property_set() -> None:
@@ -156,20 +164,53 @@ def test_scheduler_and_postgresql_have_the_same_password(name: str, secret: str)
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_there_are_trial_bots_only_where_they_are_let_in(name: str) -> None:
-    has = any(obj["metadata"]["name"].endswith("-trial-bot") for obj in rendered(name))
-    without = {"production example", "its own database", "auth and TLS", "nothing but the operator"}
-    assert has == (name not in without)
+def test_there_is_a_fleet_where_its_bots_are_let_in_or_somebody_asks_for_it(name: str) -> None:
+    has = any(obj["kind"] == "BotFleet" for obj in rendered(name))
+    assert has == (name not in {"production example", "its own database", "nothing but the operator"})
 
 
-def test_bots_test_and_users_go_to_the_service_that_the_operator_makes() -> None:
+def test_there_is_no_fleet_by_itself_where_its_bots_need_a_rule() -> None:
+    for spec in ({"tls": {"secretName": "tls"}}, {"auth": {"kubernetes": {"audience": "builds"}}}):
+        found = objects(template({"scheduler": {"spec": spec}}).stdout)
+        assert not [obj for obj in found if obj["kind"] == "BotFleet"]
+
+
+def test_the_first_fleet_works_for_the_first_scheduler_with_the_bots_of_the_release() -> None:
+    found = rendered("defaults")
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
+    obj = find(found, "BotFleet", "demo-buildgrid")
+    assert obj["spec"] == {
+        "schedulerRef": {"name": "demo-buildgrid"},
+        "image": f"ghcr.io/buildgrid-kubernetes/bot:{version}",
+        "imagePullPolicy": "IfNotPresent",
+        "scaling": {"maxBots": 4},
+        "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}},
+    }
+    inputs = fleet_inputs(
+        changed(obj, {"metadata.uid": "5d2c0f6e"}), find(found, "Scheduler", "demo-buildgrid")
+    )
+    assert notices(inputs) == ()
+    assert violations(bot_pod(inputs, 1)) == []
+
+
+def test_a_fleets_spec_is_taken_as_it_is_with_the_rest_of_the_defaults() -> None:
+    spec = find(rendered("everything"), "BotFleet", "linux")["spec"]
+    assert spec["schedulerRef"] == {"name": "main"}
+    assert spec["imagePullPolicy"] == "Always"
+    assert (spec["instance"], spec["slotsPerBot"], spec["scaling"]) == (
+        "main",
+        2,
+        {"minBots": 1, "maxBots": 4},
+    )
+    other = find(rendered("only bots"), "BotFleet", "demo-buildgrid")["spec"]
+    assert other["schedulerRef"] == {"name": "main", "namespace": "builds"}
+    assert other["image"] == "registry.example.org/bot:1"
+    assert "imagePullPolicy" not in other
+
+
+def test_test_and_users_go_to_the_service_that_the_operator_makes() -> None:
     found = rendered("everything")
     endpoint = "grpc://main-scheduler.farm.svc:80"
-    (bot,) = find(found, "Deployment", "demo-buildgrid-trial-bot")["spec"]["template"]["spec"]["containers"]
-    environment = {variable["name"]: variable.get("value") for variable in bot["env"]}
-    assert environment["BUILDGRID_BOT_ENDPOINT"] == endpoint
-    assert environment["BUILDGRID_BOT_INSTANCE"] == "main"
-    assert bot["args"] == ["run", "--slots=2", "--property=Pool=big ones"]
     (test,) = find(found, "Pod", "demo-buildgrid-test")["spec"]["containers"]
     assert test["args"][:4] == ["execute", f"--endpoint={endpoint}", "--instance=main", "--wait=7"]
     assert "--property=Pool=big ones" in test["args"]
@@ -185,13 +226,25 @@ def test_bots_test_and_users_go_to_the_service_that_the_operator_makes() -> None
             [
                 "condition=Ready scheduler.buildgrid.build/demo-buildgrid",
                 "helm test demo -n farm",
+                "kubectl -n farm get bgf demo-buildgrid --watch",
+                "kubectl -n farm describe bgf demo-buildgrid",
                 "its password",
             ],
         ),
-        ("its own database", ["helm test demo", "set trialBot.enabled=true"]),
-        ("auth and TLS", ["It wants TLS or tokens"]),
-        ("two namespaces", ["Schedulers in builds, farm."]),
-        ("nothing but the operator", ["kubectl apply -f examples/kubernetes/scheduler-minimal.yaml"]),
+        ("everything", ["kubectl -n farm get bgf linux --watch"]),
+        ("its own database", ["helm test demo", "set botFleet.enabled=true"]),
+        (
+            "auth and TLS",
+            ["It wants TLS or tokens", "identities: [{serviceAccount: farm/demo-buildgrid-bots}]"],
+        ),
+        ("two namespaces", ["Schedulers and BotFleets in builds, farm."]),
+        (
+            "nothing but the operator",
+            [
+                "kubectl apply -f examples/kubernetes/scheduler-minimal.yaml",
+                "kubectl apply -f examples/kubernetes/bot-fleet-minimal.yaml",
+            ],
+        ),
     ],
 )
 def test_the_notes_say_what_to_do_next(name: str, words: list[str]) -> None:
@@ -199,11 +252,25 @@ def test_the_notes_say_what_to_do_next(name: str, words: list[str]) -> None:
     assert "<no value>" not in told
     assert [word for word in words if word not in told] == []
     assert ("The PostgreSQL is for trials" in told) == (
-        name in ("defaults", "auth and TLS", "two namespaces")
+        name in ("defaults", "everything", "auth and TLS", "two namespaces")
     )
 
 
-@pytest.mark.parametrize("name", ["auth and TLS", "production example", "nothing but the operator"])
+def test_the_rule_that_the_notes_give_lets_the_bots_in() -> None:
+    found = rendered("auth and TLS")
+    fleet = changed(find(found, "BotFleet", "demo-buildgrid"), {"metadata.uid": "5d2c0f6e"})
+    owner = find(found, "Scheduler", "demo-buildgrid")
+    assert notices(fleet_inputs(fleet, owner))
+    told = re.search(r"{identities: .*", notes(VALUES["auth and TLS"]))
+    assert told is not None
+    rule = yaml.safe_load(told[0])
+    owner = changed(owner, {"spec.auth.policy": [*owner["spec"]["auth"]["policy"], rule]})
+    assert notices(fleet_inputs(fleet, owner)) == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["auth and TLS", "production example", "nothing but the operator", "only bots"]
+)
 def test_no_test_is_offered_that_would_not_be_let_in(name: str) -> None:
     assert not [obj for obj in rendered(name) if obj["kind"] == "Pod"]
 
@@ -258,10 +325,9 @@ def test_what_is_switched_off_is_not_there() -> None:
             "ServiceAccount",
             "ClusterRole",
             "ClusterRoleBinding",
-            "Role",  # for the Lease, and for its own tokens
-            "Role",
-            "RoleBinding",
-            "RoleBinding",
+            "ClusterRole",  # for nodes
+            "ClusterRoleBinding",
+            *["Role", "RoleBinding"] * 3,  # for the Lease, its own tokens, its own namespace
             "Service",
             "Deployment",
         ]

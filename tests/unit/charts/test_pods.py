@@ -51,18 +51,21 @@ def test_all_images_come_from_one_registry() -> None:
     assert images == {
         f"{registry}/operator:1.2.3",
         f"{registry}/scheduler:{version}",
-        f"{registry}/bot@{DIGEST}",
         f"{registry}/postgres:{version}",
     }
     arguments = arguments_of(find(found, "Deployment", "demo-buildgrid-operator"))
     assert f"--scheduler-image={registry}/scheduler:{version}" in arguments
+    assert f"--bot-image={registry}/bot@{DIGEST}" in arguments
     assert "--image-registry=registry.example.org/mirror" in arguments
 
 
 def test_digests_count_more_than_tags() -> None:
     found = rendered("air gap example")
     images = [container["image"] for _, pod in pods(found) for container in pod["spec"]["containers"]]
-    assert images
+    arguments = arguments_of(find(found, "Deployment", "demo-buildgrid-operator"))
+    told = [argument.partition("-image=")[2] for argument in arguments if "-image=" in argument]
+    assert len(told) == 2
+    images += [*told, find(found, "BotFleet", "demo-buildgrid")["spec"]["image"]]
     assert all(image.startswith("registry.example.org/") and "@sha256:" in image for image in images)
 
 
@@ -122,7 +125,10 @@ def test_a_single_operator_has_no_disruption_budget() -> None:
 
 
 def test_replicas_are_not_written_unless_somebody_asks() -> None:
-    for deployment in ("demo-buildgrid-operator", "demo-buildgrid-trial-bot"):
-        assert "replicas" not in find(rendered("defaults"), "Deployment", deployment)["spec"]
+    for kind, name in (
+        ("Deployment", "demo-buildgrid-operator"),
+        ("Scheduler", "demo-buildgrid"),
+        ("BotFleet", "demo-buildgrid"),
+    ):
+        assert "replicas" not in find(rendered("defaults"), kind, name)["spec"]
     assert find(rendered("everything"), "Deployment", "demo-buildgrid-operator")["spec"]["replicas"] == 3
-    assert find(rendered("everything"), "Deployment", "demo-buildgrid-trial-bot")["spec"]["replicas"] == 4

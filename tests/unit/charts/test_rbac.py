@@ -5,10 +5,23 @@ import re
 import pytest
 import yaml
 from buildgrid_operator.api.crd import KINDS
-from buildgrid_operator.cluster.kinds import kind_of
+from buildgrid_operator.cluster.kinds import POD, kind_of
 from buildgrid_operator.desired import build
+from buildgrid_operator.desired.bots import fleet_objects
 
-from tests.unit.charts.rendering import NAMESPACE, ROOT, VALUES, Json, find, is_hook, needs_helm, rendered
+from tests.unit.charts.rendering import (
+    NAMESPACE,
+    ROOT,
+    VALUES,
+    Json,
+    find,
+    is_hook,
+    needs_helm,
+    objects,
+    rendered,
+    template,
+)
+from tests.unit.operator.desired.bots.cases import CASES as FLEETS
 from tests.unit.operator.desired.cases import CASES
 
 pytestmark = needs_helm
@@ -71,7 +84,36 @@ def test_the_operator_cannot_give_itself_more(name: str) -> None:
         for rule in role["rules"]:
             assert not _MORE_POWER & set(rule["verbs"])
             assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
-            assert not {"pods/exec", "nodes", "namespaces"} & set(rule["resources"])
+            assert not {"pods/exec", "pods/eviction"} & set(rule["resources"])
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_of_namespaces_it_sees_its_own_and_of_nodes_all_or_none(name: str) -> None:
+    def found(resource: str) -> list[tuple[str, str | None, Json]]:
+        return [
+            (role["kind"], role["metadata"].get("namespace"), rule)
+            for role in _roles(name)
+            for rule in role["rules"]
+            if resource in rule["resources"]
+        ]
+
+    rule = {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [NAMESPACE], "verbs": ["get"]}
+    assert found("namespaces") == [("Role", NAMESPACE, rule)]
+    nodes = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}
+    watches = name not in {"namespaced", "only bots"}
+    assert found("nodes") == ([("ClusterRole", None, nodes)] if watches else [])
+
+
+def test_nodes_are_watched_cluster_wide_unless_somebody_says_otherwise() -> None:
+    def watches(operator: Json) -> bool:
+        found = objects(template({"operator": operator}).stdout)
+        roles = [obj for obj in found if obj["kind"] in ("ClusterRole", "ClusterRoleBinding")]
+        return len([obj for obj in roles if obj["metadata"]["name"].endswith("-operator-nodes")]) == 2
+
+    assert watches({})
+    assert not watches({"watchNodes": False})
+    assert not watches({"scope": "Namespaced"})
+    assert watches({"scope": "Namespaced", "watchNodes": True})
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -93,10 +135,11 @@ def _is_operator(obj: Json) -> bool:
     return bool(obj["metadata"]["name"].endswith("-operator"))
 
 
-def test_the_operator_may_apply_each_kind_that_a_scheduler_may_become() -> None:
+def test_the_operator_may_apply_each_kind_that_a_scheduler_or_a_fleet_may_become() -> None:
     rules = _operator_rules()
     kinds = {kind_of(obj) for case in CASES.values() for obj in build(case).objects}
     assert len(kinds) >= 11
+    kinds |= {POD, *(kind_of(obj) for case in FLEETS.values() for obj in fleet_objects(case))}
     for kind in kinds:
         assert _verbs(rules, kind.group, kind.plural) == _APPLIED, kind
     applied = {
@@ -113,13 +156,12 @@ def test_custom_resources_are_read_and_only_their_status_and_finalizers_are_writ
     rules = _operator_rules()
     group = "buildgrid.build"
     assert _verbs(rules, group, "schedulers") == ["get", "list", "watch", "patch"]
-    assert _verbs(rules, group, "propertysets") == ["get", "list", "watch"]
+    for plural in ("propertysets", "botfleets"):
+        assert _verbs(rules, group, plural) == ["get", "list", "watch"]
+    assert _verbs(rules, group, "botfleets/scale") == []
+    assert _verbs(rules, group, "botfleets") == ["get", "list", "watch"]
     for kind in KINDS:
         assert _verbs(rules, group, f"{kind.names.plural}/status") == ["patch"]
-
-
-def test_pods_are_watched_and_touched_but_not_made_or_deleted() -> None:
-    assert _verbs(_operator_rules(), "", "pods") == ["get", "list", "watch", "patch"]
 
 
 def test_both_scopes_have_the_same_rules() -> None:
@@ -180,9 +222,17 @@ def test_people_get_rights_on_every_kind() -> None:
             ("view", f"{plural}/status", "get"),
             ("edit", plural, "patch"),
             ("admin", plural, "deletecollection"),
+            *(
+                (("view", f"{plural}/scale", "get"), ("edit", f"{plural}/scale", "patch"))
+                if kind.scale
+                else ()
+            ),
         ):
             rules = find(found, "ClusterRole", f"{NAMESPACE}-demo-buildgrid-{role}")["rules"]
             assert verb in _verbs(rules, "buildgrid.build", resource)
+    for role, verb in (("view", "get"), ("edit", "patch")):
+        rules = find(found, "ClusterRole", f"{NAMESPACE}-demo-buildgrid-{role}")["rules"]
+        assert verb in _verbs(rules, "buildgrid.build", "botfleets/scale"), "kubectl scale"
     view = find(found, "ClusterRole", f"{NAMESPACE}-demo-buildgrid-view")
     assert {verb for rule in view["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
 

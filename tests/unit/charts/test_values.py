@@ -22,7 +22,10 @@ WRONG: list[tuple[Json, str]] = [
     ({"images": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     ({"uninstall": {"whenBusy": "Kill"}}, "whenBusy"),
     ({"scheduler": {"name": "Main"}}, "name"),
-    ({"trialBot": {"enabled": "maybe"}}, "enabled"),
+    ({"botFleet": {"enabled": "maybe"}}, "enabled"),
+    ({"botFleet": {"name": "Linux"}}, "name"),
+    ({"operator": {"watchNodes": "yes"}}, "watchNodes"),
+    ({"trialBot": {"enabled": True}}, "trialBot"),
     ({"postgresql": {"maxConnections": 5}}, "maxConnections"),
     ({"test": {"waitSeconds": 0}}, "waitSeconds"),
     ({"extra": 1}, "extra"),
@@ -38,10 +41,9 @@ TOGETHER: list[tuple[Json, str]] = [
     ),
     ({"postgresql": {"password": "a", "existingSecret": "b"}}, "postgresql.existingSecret: is set beside"),
     (
-        {"trialBot": {"enabled": True}, "scheduler": {"spec": {"tls": {"secretName": "tls"}}}},
-        "trialBot.enabled: trial bots need a first Scheduler without auth and TLS",
+        {"botFleet": {"enabled": True}, "scheduler": {"enabled": False}},
+        "botFleet.spec.schedulerRef: is needed where scheduler.enabled is false",
     ),
-    ({"trialBot": {"enabled": True}, "scheduler": {"enabled": False}}, "trialBot.enabled: trial bots need"),
 ]
 
 

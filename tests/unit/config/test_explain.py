@@ -52,7 +52,30 @@ def test_a_field_at_the_wrong_place_is_told_the_right_one(tmp_path: Path, text: 
         ("listen: 'a b:1'", "listen", "is not HOST:PORT"),
         ("listen: 127.0.0.1:99999", "listen", "the port must be from 0 to 65535"),
         ("listen: ", "listen", "is empty; give it a value, or remove the line"),
-        ("monitoring: {listen: 9090}", "monitoring.listen", "is the number 9090; put it in quotes"),
+        ("monitoring: {listen: 9090}", "monitoring.listen", "must be HOST:PORT (is the number 9090); write"),
+        ("listen: 50051", "listen", "must be HOST:PORT (is the number 50051); write for"),
+        ("listen: '50051'", "listen", "'50051' is not HOST:PORT; write for example"),
+        ("scheduler: {max_job_attempts: '5'}", "scheduler.max_job_attempts", "'5'); write it without quotes"),
+        ("scheduler: {max_job_attempts: yes}", "scheduler.max_job_attempts", "must be a number (is true)"),
+        ("scheduler: {check_input_tree: 1}", "scheduler.check_input_tree", "must be true or false (is 1)"),
+        ("database: {migrate: 'off'}", "database.migrate", "must be true or false (is 'off')"),
+        ("scheduler: {queue_timeout: {job_max_age: 0}}", "scheduler.queue_timeout.job_max_age", "least 1s"),
+        ("scheduler: {pruning: {job_max_age: 0s}}", "scheduler.pruning.job_max_age", "at least 1s (is 0s)"),
+        (
+            "property_set: {match_property_keys: [Pool, ISA, Pool]}",
+            "property_set.match_property_keys[2]",
+            "'Pool' is there twice; keep one",
+        ),
+        (
+            "property_set: {wildcard_property_keys: [Pool]}",
+            "property_set.wildcard_property_keys",
+            "Pool: must not be in match_property_keys, too, as it is by default",
+        ),
+        (
+            "property_set: {kind: static, labels: [{label: a}], wildcard_property_keys: [x, x]}",
+            "property_set.wildcard_property_keys[1]",
+            "'x' is there twice",
+        ),
         ("data: [a]", "data", "must be a path"),
         ("instances: main", "instances", "must be a list, for example [main]"),
         ("instances: []", "instances", "must not be empty"),
@@ -141,6 +164,22 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
     error = refused(tmp_path, "colour: red\nscheduler: {max_job_attempts: 0}\nlisten: nowhere")
     starts = [line.split(": ")[0].rpartition(":")[2] for line in str(error).splitlines()]
     assert starts == ["1", "2", "3"]
+
+
+def test_what_cannot_be_read_is_told_together_with_what_cannot_be_used(tmp_path: Path) -> None:
+    error = refused(
+        tmp_path,
+        "data: ${NOWHERE}\n"
+        "listen: nowhere\n"
+        "scheduler: {max_job_attempts: 0, check_input_tree: 1}\n"
+        "listen: 127.0.0.1:1\n",
+    )
+    assert [(found.line, found.field) for found in error.problems] == [
+        (1, "data"),
+        (3, "scheduler.check_input_tree"),
+        (3, "scheduler.max_job_attempts"),
+        (4, "listen"),
+    ]
 
 
 def test_a_value_that_fits_none_of_several_kinds_is_one_problem(tmp_path: Path) -> None:

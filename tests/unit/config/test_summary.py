@@ -61,5 +61,37 @@ def test_what_may_not_be_meant_is_noted(tmp_path: Path, text: str, note: str) ->
     assert any(note in told for told in notes(load(tmp_path, text)))
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("engine", "buildgrid_scheduler.engine"),
+        ("engine.event", "buildgrid_scheduler.engine.events"),
+        ("buildgrid_scheduler.store.migrat", "buildgrid_scheduler.store.migrate"),
+        ("zzz", None),
+    ],
+)
+def test_a_logger_that_there_is_not_is_noted(tmp_path: Path, name: str, nearest: str | None) -> None:
+    found = [
+        note for note in notes(load(tmp_path, f"logging: {{loggers: {{{name}: debug}}}}")) if name in note
+    ]
+    hint = f"; did you mean {nearest}?" if nearest else ""
+    assert found == [f"logging.loggers: nothing logs as {name}{hint}"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "buildgrid_scheduler",
+        "buildgrid_scheduler.engine",
+        "buildgrid_scheduler.engine.events",
+        "grpc._cython",
+        "__main__",
+    ],
+)
+def test_a_logger_that_there_is_is_not_noted(tmp_path: Path, name: str) -> None:
+    text = f"logging: {{loggers: {{{name}: debug}}}}\nscheduler: {{priority_assignment_percentage: 90}}"
+    assert notes(load(tmp_path, text)) == []
+
+
 def test_a_careful_configuration_has_no_notes(tmp_path: Path) -> None:
     assert notes(load(tmp_path, "scheduler: {priority_assignment_percentage: 90}")) == []

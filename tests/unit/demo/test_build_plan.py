@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import demo.run
-from demo.bazel_client import override_flags, parse_summary
+from demo.bazel_client import OVERRIDES_VARIABLE, override_flags, parse_summary
 from demo.build_plan import included_headers, plan_build
 
 PROJECT = Path(demo.run.__file__).parent / "project"
@@ -82,3 +82,31 @@ def test_only_repositories_that_are_there_are_overridden(tmp_path: Path) -> None
     assert override_flags(str(tmp_path)) == [
         f"--override_repository=rules_cc={tmp_path.resolve() / 'rules_cc'}"
     ]
+
+
+def test_the_command_that_follows_has_the_same_overrides(tmp_path: Path) -> None:
+    (tmp_path / "rules_cc").mkdir()
+    plain = "bazel test //... --remote_executor=grpc://127.0.0.1:50051"
+    assert demo.run.bazel_command(None) == plain
+    assert demo.run.bazel_command(str(tmp_path)) == " ".join([plain, *override_flags(str(tmp_path))])
+
+
+@pytest.mark.parametrize(
+    ("made", "words"), [(False, "is no folder"), (True, "holds none of rules_cc, rules_java")]
+)
+def test_overrides_that_are_not_there_are_told_before_anything_starts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    made: bool,
+    words: str,
+) -> None:
+    folder = tmp_path / "overrides"
+    if made:
+        folder.mkdir()
+    monkeypatch.setattr("demo.run.find_bazel", lambda: "bazel")
+    monkeypatch.setattr("demo.run.find_compiler", lambda: "cc")
+    monkeypatch.setattr("demo.run.Farm", None)  # nothing may be started
+    monkeypatch.setenv(OVERRIDES_VARIABLE, str(folder))
+    assert demo.run.main(["--client", "bazel"]) == 1
+    assert f"demo: {OVERRIDES_VARIABLE}={folder} {words}" in capsys.readouterr().err

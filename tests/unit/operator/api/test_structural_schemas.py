@@ -42,11 +42,31 @@ def test_names_are_short_in_the_category_and_with_a_status_subresource() -> None
     assert {kind: spec["names"]["shortNames"] for kind, spec in specs.items()} == {
         "PropertySet": ["bgps"],
         "Scheduler": ["bgs"],
+        "BotFleet": ["bgf"],
     }
     for spec in specs.values():
         assert spec["names"]["categories"] == ["buildgrid"]
         assert spec["scope"] == "Namespaced"
-        assert spec["versions"][0]["subresources"] == {"status": {}}
+        assert spec["versions"][0]["subresources"].keys() - {"scale"} == {"status"}
+
+
+def test_only_a_fleet_has_a_scale_of_fields_that_there_are() -> None:
+    scales = {
+        kind.names.kind: crd_of(kind)["spec"]["versions"][0]["subresources"].get("scale") for kind in KINDS
+    }
+    assert {kind for kind, scale in scales.items() if scale} == {"BotFleet"}
+    assert scales["BotFleet"] == {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+    (schema,) = (root_schema(kind) for kind in KINDS if kind.names.kind == "BotFleet")
+    types = {"specReplicasPath": "integer", "statusReplicasPath": "integer", "labelSelectorPath": "string"}
+    for name, path in scales["BotFleet"].items():
+        here = schema
+        for part in path.removeprefix(".").split("."):
+            here = here["properties"][part]
+        assert here["type"] == types[name]
 
 
 def _list(**more: Any) -> Schema:

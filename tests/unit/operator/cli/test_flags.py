@@ -1,6 +1,7 @@
 """Flags, from the command line and from the environment."""
 
 import argparse
+from importlib import metadata
 
 import pytest
 from buildgrid_operator.cli import run
@@ -30,14 +31,15 @@ def test_what_the_chart_gives_is_understood(monkeypatch: pytest.MonkeyPatch) -> 
         "--namespace=a", "--namespace=b", HOME, "--leader-election-name=op", "--monitoring-listen=:8080",
         "--log-level=debug", "--log-format=text", "--cluster-domain=example.org", "--service-account=op",
         "--pod-label=app=op", "--pod-label=tier=x=y", "--scheduler-image=example.org/s:1",
-        "--image-registry=mirror.example.org", "--image-pull-secret=one", "--image-pull-secret=two",
-        "--allow-unsafe-pod-templates", "--scheduler-ca-file=/run/ca.crt",
+        "--bot-image=example.org/b:1", "--image-registry=mirror.example.org", "--image-pull-secret=one",
+        "--image-pull-secret=two", "--allow-unsafe-pod-templates", "--scheduler-ca-file=/run/ca.crt",
     )  # fmt: skip
     assert options.namespaces == ("a", "b")
     assert (options.identity, options.lease_namespace, options.lease_name) == ("op-1", "home", "op")
     assert (options.log_form, options.log_level) == ("text", "debug")
     settings = options.settings
     assert settings.operator.labels == {"app": "op", "tier": "x=y"}
+    assert (settings.scheduler_image, settings.bot_image) == ("example.org/s:1", "example.org/b:1")
     assert settings.image_pull_secrets == ("one", "two")
     assert settings.allow_privileged_pods
     assert str(options.ca_file) == "/run/ca.crt"
@@ -52,6 +54,14 @@ def test_the_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None
     assert options.log_form == "text"
     assert options.settings.allow_privileged_pods
     assert _options(HOME, "--namespace=c").namespaces == ("c",)
+
+
+def test_images_are_those_of_the_operators_own_version() -> None:
+    settings = _options(HOME, "--all-namespaces").settings
+    version = metadata.version("buildgrid-kubernetes")
+    registry = "ghcr.io/buildgrid-kubernetes"
+    assert settings.scheduler_image == f"{registry}/scheduler:{version}"
+    assert settings.bot_image == f"{registry}/bot:{version}"
 
 
 def test_it_must_be_said_which_namespaces() -> None:

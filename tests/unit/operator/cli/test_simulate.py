@@ -75,3 +75,44 @@ def test_a_bad_policy_is_named(
 def test_a_missing_trace_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "--trace", "/nowhere.csv"]) == 2
     assert "/nowhere.csv" in capsys.readouterr().err
+
+
+def test_two_fleets_in_one_run_share_the_work_by_what_they_serve_and_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As `buildgrid-scheduler export-history` writes requirements: like the query of a URL.
+    file = tmp_path / "trace.csv"
+    rows = [f"{number:.3f},ISA=x86-64{'&Pool=gpu' if number % 4 == 0 else ''},30.000" for number in range(40)]
+    file.write_text("\n".join(["arrival_seconds,requirement,duration_seconds", *rows]) + "\n")
+    fleets = ["--fleet", "gpu:serves=*Pool=gpu*,cost=5", "--fleet", "linux:serves=ISA=x86-64"]
+    assert main(["simulate", "--trace", str(file), "--policy", "buildgrid", *fleets, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["bounds"]["work"] == 10 * 30 * 5 + 30 * 30
+    (ours,) = told["policies"]
+    assert ours["pod_seconds"] < ours["cost"] < 5 * ours["pod_seconds"]
+
+
+def test_costs_and_losses_have_columns_where_there_are_any(
+    trace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", "--trace", trace, "--policy", "buildgrid"]) == 0
+    plain = capsys.readouterr().out.splitlines()[2]
+    assert main(["simulate", "--trace", trace, "--policy", "fixed", "--fleet", "a:lostAfter=1m,cost=2"]) == 0
+    lossy = capsys.readouterr().out.splitlines()[2]
+    assert set(lossy.split()) - set(plain.split()) == {"cost", "lost"}
+
+
+def test_a_fleet_that_leaves_jobs_out_is_named(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--trace", trace, "--fleet", "gpu:serves=*gpu*"]) == 2
+    assert "no fleet serves jobs that require 'Pool=x'" in capsys.readouterr().err
+
+
+def test_a_policy_that_never_does_the_jobs_is_named(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--trace", trace, "--policy", "fixed:size=0"]) == 2
+    assert "fixed:size=0: 60 of 60 jobs were never done" in capsys.readouterr().err
+
+
+def test_others_are_held_against_ours_at_equal_waits(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--trace", trace, "--policy", "arc", "--equal-wait", "10m"]) == 0
+    told = capsys.readouterr().out
+    assert "worst for buildgrid" in told and "x policy" in told

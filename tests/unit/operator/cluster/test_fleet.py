@@ -13,18 +13,20 @@ from buildgrid_operator.api.auth import CaConfigMapKeyRef
 from buildgrid_operator.cluster.authorities import Authorities
 from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.errors import ClusterError, NotFound, Unreachable
-from buildgrid_operator.cluster.fleet import FleetClient, FleetRefused, FleetState, FleetUnreachable
+from buildgrid_operator.cluster.fleet import FleetClient, FleetRefused, FleetUnreachable
+from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.cluster.kinds import CONFIG_MAP, Kind
 from buildgrid_operator.desired.endpoints import FleetAddress
 from buildgrid_protos.buildgrid.fleet.v1 import fleet_pb2
-from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
+from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import add_FleetServicer_to_server
 
 from tests.credentials.certificates import SERVER_NAME, Authority
+from tests.farm.fleet_servicer import StateOnlyFleet
 
 OLDEST = datetime(2026, 1, 2, 3, tzinfo=UTC)
 
 
-class Played(FleetServicer):
+class Played(StateOnlyFleet):
     """Answers, or fails."""
 
     def __init__(self) -> None:
@@ -113,6 +115,40 @@ def test_a_token_that_is_refused_is_not_used_again(played: tuple[Played, str]) -
     with pytest.raises(FleetRefused):
         FleetClient(tokens=tokens)(_at(played[1], audience="a"))
     assert tokens.forgotten == ["a"]
+
+
+def test_a_token_that_goes_over_the_network_as_plain_text_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = FleetClient(tokens=Tokens(), deadline=timedelta(milliseconds=50))
+    for endpoint in ("grpc://one.invalid:1", "grpc://two.invalid:1", "grpc://one.invalid:1"):
+        with pytest.raises(FleetUnreachable):
+            client(_at(endpoint, audience="a"))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"the operator's token, which may administer, goes to grpc://{host}.invalid:1 as plain text: unless "
+        "the network itself encrypts, set spec.tls of the Scheduler farm/main"
+        for host in ("one", "two")
+    ]
+
+
+def test_of_an_endpoint_that_the_operator_was_given_it_is_warned_with_the_flag(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = FleetClient(tokens=Tokens(), endpoint="grpc://x.invalid:1", deadline=timedelta(milliseconds=50))
+    with pytest.raises(FleetUnreachable):
+        client(_at("grpcs://main.farm:1", audience="a"))
+    assert "and grpcs:// in --scheduler-endpoint" in caplog.text
+
+
+def test_nothing_is_warned_of_where_nobody_can_read_a_token(
+    played: tuple[Played, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    FleetClient(tokens=Tokens())(_at(played[1], audience="a"))
+    client = FleetClient(tokens=Tokens(), deadline=timedelta(milliseconds=50))
+    for address in (_at("grpcs://x.invalid:1", audience="a"), _at("grpc://x.invalid:1")):
+        with pytest.raises(FleetUnreachable):
+            client(address)
+    assert "plain text" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -253,3 +289,9 @@ def test_an_authority_that_is_not_there_is_named(content: bytes | None, words: s
     client = FleetClient(authorities=_authorities(Shelf(content)))
     with pytest.raises(FleetRefused, match=words):
         client(_at(encrypted, authority=AUTHORITY))
+
+
+def test_an_authority_that_nobody_can_read_is_refused_not_replaced(encrypted: str, tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_bytes(Authority().pem)
+    with pytest.raises(FleetRefused, match=r"spec\.tls\.caConfigMapRef names the ConfigMap ca"):
+        FleetClient(ca_file=tmp_path / "ca.crt")(_at(encrypted, authority=AUTHORITY))

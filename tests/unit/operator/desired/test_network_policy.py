@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 from buildgrid_operator.desired import Inputs, build
+from buildgrid_operator.desired.bots import bot_pod
 
+from tests.unit.operator.desired.bots.cases import fleet, fleet_inputs
 from tests.unit.operator.desired.cases import EVERYBODY, NAMESPACE, TLS, inputs, scheduler
 from tests.unit.operator.desired.flows import Caller, Outside, Pod, is_allowed
 from tests.unit.operator.desired.found import kinds, templates
@@ -18,6 +20,9 @@ CLIENTS = [
 ]
 OPEN = inputs(scheduler())
 LIMITED = inputs(scheduler(networkPolicy={"clients": CLIENTS}))
+SHARED = inputs(scheduler(networkPolicy={"clients": CLIENTS}, allowedFleetNamespaces=["pools", NAMESPACE]))
+OF_ALL = inputs(scheduler(networkPolicy={"clients": CLIENTS}, allowedFleetNamespaces=["*"]))
+LIMITED_BEHIND_TLS = inputs(scheduler(tls={"secretName": "server-tls"}, networkPolicy={"clients": CLIENTS}))
 BEHIND_TLS = inputs(scheduler(tls=TLS, auth={"mtls": {}, "policy": EVERYBODY}))
 OFF = inputs(scheduler(networkPolicy={"enabled": False, "clients": CLIENTS}))
 
@@ -27,6 +32,9 @@ CI = Pod("ci", {"app": "anything"})
 BUILDER, OTHER_IN_SHARED = Pod("shared", {"app": "builder"}), Pod("shared", {"app": "web"})
 BOT, BOT_ELSEWHERE = Pod(NAMESPACE, {"app": "bot"}), Pod("elsewhere", {"app": "bot"})
 STRANGER = Pod("elsewhere", {"app": "web"})
+OF_FLEET = bot_pod(fleet_inputs(fleet()), 1)["metadata"]["labels"]
+FLEETS, FLEETS_IN_POOLS = Pod(NAMESPACE, OF_FLEET), Pod("pools", OF_FLEET)
+FLEETS_ELSEWHERE = Pod("elsewhere", OF_FLEET)
 PROMETHEUS = Pod("monitoring", {"app": "prometheus"})
 OFFICE, OFFICE_6, INTERNET = Outside("192.168.3.4"), Outside("fd00::7"), Outside("203.0.113.9")
 
@@ -76,6 +84,24 @@ FLOWS: list[tuple[Any, ...]] = [
     (LIMITED, STRANGER, "storage", 50051, False),
     (LIMITED, OPERATOR, "storage", 50051, False),
     (LIMITED, "storage", "scheduler", 50051, False),
+    # bots of fleets, in the namespaces that may have some
+    (LIMITED, FLEETS, "scheduler", 50051, True),
+    (LIMITED, FLEETS, "storage", 50051, True),
+    (LIMITED, FLEETS_IN_POOLS, "scheduler", 50051, False),
+    (SHARED, FLEETS, "scheduler", 50051, True),
+    (SHARED, FLEETS_IN_POOLS, "scheduler", 50051, True),
+    (SHARED, FLEETS_IN_POOLS, "storage", 50051, True),
+    (SHARED, FLEETS_ELSEWHERE, "scheduler", 50051, False),
+    (SHARED, FLEETS_ELSEWHERE, "storage", 50051, False),
+    (SHARED, STRANGER, "scheduler", 50051, False),
+    (OF_ALL, FLEETS, "scheduler", 50051, True),
+    (OF_ALL, FLEETS_ELSEWHERE, "scheduler", 50051, True),
+    (OF_ALL, FLEETS_ELSEWHERE, "storage", 50051, True),
+    (OF_ALL, STRANGER, "scheduler", 50051, False),
+    (OPEN, FLEETS_ELSEWHERE, "scheduler", 50051, True),
+    (LIMITED_BEHIND_TLS, FLEETS, "scheduler", 50051, True),
+    (LIMITED_BEHIND_TLS, FLEETS, "storage", 50051, False),
+    (BEHIND_TLS, FLEETS, "scheduler", 50052, False),
     # behind TLS nobody goes past the replicas
     (BEHIND_TLS, STRANGER, "scheduler", 50051, True),
     (BEHIND_TLS, "scheduler", "storage", 50051, True),

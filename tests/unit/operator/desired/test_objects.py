@@ -199,6 +199,13 @@ def test_a_kind_that_the_cluster_does_not_know_is_left_out_and_told(flag: str, k
     assert [each for each in kinds(whole) if each != kind] == kinds(less)
 
 
+@pytest.mark.parametrize(("name", "told"), [("minimal", False), ("tokens", True), ("tls-and-auth", False)])
+def test_tokens_without_tls_are_told(name: str, told: bool) -> None:
+    notices = [str(notice) for notice in build(CASES[name]).notices]
+    words = "spec.tls: is not set, so tokens come as plain text; set it, unless a mesh encrypts"
+    assert notices == [words] * told
+
+
 def test_routes_are_made_where_they_are_asked_for() -> None:
     assert not {"Ingress", "GRPCRoute", "ServiceMonitor"} & set(kinds(build(inputs(scheduler()))))
     bundle = build(inputs(PRODUCTION))

@@ -71,14 +71,14 @@ def test_objects_and_conditions_that_are_gone_leave_nothing(metrics: Metrics) ->
 
 def test_the_queue_is_asked_when_it_is_scraped(metrics: Metrics) -> None:
     retries = [4]
-    metrics.watch_queue(lambda: Figures(3, 2, 1, 200, 7.5), lambda: retries[0])
-    assert value(metrics, "queue_depth") == 3
-    assert value(metrics, "queue_running") == 2
-    assert value(metrics, "queue_failing") == 1
-    assert value(metrics, "queue_objects") == 200
-    assert value(metrics, "queue_oldest_age_seconds") == 7.5
+    metrics.watch_queues({"objects": (lambda: Figures(3, 2, 1, 200, 7.5), lambda: retries[0])})
+    assert value(metrics, "queue_depth", queue="objects") == 3
+    assert value(metrics, "queue_running", queue="objects") == 2
+    assert value(metrics, "queue_failing", queue="objects") == 1
+    assert value(metrics, "queue_objects", queue="objects") == 200
+    assert value(metrics, "queue_oldest_age_seconds", queue="objects") == 7.5
     retries[0] = 5
-    assert value(metrics, "queue_retries_total") == 5
+    assert value(metrics, "queue_retries_total", queue="objects") == 5
 
 
 def test_who_leads_is_shown(metrics: Metrics) -> None:

@@ -1,6 +1,6 @@
 """Which replicas have the configuration."""
 
-from buildgrid_operator.cluster.fleet import FleetState, Replica
+from buildgrid_operator.cluster.fleet_state import FleetState, Replica
 from buildgrid_operator.reconcile.config_state import config_state
 from buildgrid_operator.reconcile.holding import Hold
 from buildgrid_operator.status.scheduler_conditions import Orphans

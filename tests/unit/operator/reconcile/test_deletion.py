@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from buildgrid_operator.api.scheduler import Deletion
-from buildgrid_operator.cluster.fleet import FleetState, Requirement
+from buildgrid_operator.cluster.fleet_state import FleetState, Requirement
 from buildgrid_operator.cluster.kinds import DEPLOYMENT, SCHEDULER
 from buildgrid_operator.reconcile.deletion import FINALIZER, still_draining, wait_until
 from buildgrid_operator.status.scheduler_conditions import ConfigState, Draining

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from buildgrid_operator.cluster.fleet import FleetState, FleetUnreachable, Requirement
+from buildgrid_operator.cluster.fleet import FleetUnreachable
+from buildgrid_operator.cluster.fleet_state import FleetState, Requirement
 from buildgrid_operator.cluster.kinds import CONFIG_MAP
 from buildgrid_operator.desired.names import CONFIG_HASH
 from buildgrid_operator.reconcile.holding import Hold, InForce, hold_of, in_force

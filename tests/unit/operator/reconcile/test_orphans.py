@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from buildgrid_operator.cluster.fleet import Requirement
-from buildgrid_operator.reconcile.orphans import orphans_of, property_set_of
+from buildgrid_operator.cluster.fleet_state import Requirement
+from buildgrid_operator.fleets.matching import property_set_of
+from buildgrid_operator.reconcile.orphans import orphans_of
 from buildgrid_scheduler.core.requirements import requirement_hash
 
 GENERATION = 4

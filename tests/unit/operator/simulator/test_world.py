@@ -101,8 +101,8 @@ def test_a_quantile_of_the_past_asks_for_what_was_needed() -> None:
 
 def test_who_knows_the_future_keeps_a_pod_over_a_short_gap_and_ends_it_over_a_long_one() -> None:
     near, far = trace((0, 10), (20, 10)), trace((0, 10), (500, 10))
-    assert bounds_of(near, 30.0).packed == 30 + 10 + 10 + 10
-    assert bounds_of(far, 30.0).packed == 30 + 10 + 30 + 10
+    assert bounds_of(near, [fleet()]).packed == 30 + 10 + 10 + 10
+    assert bounds_of(far, [fleet()]).packed == 30 + 10 + 30 + 10
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -115,3 +115,60 @@ def test_a_run_is_the_same_again() -> None:
     both = fleet(serves=frozenset({"linux", "gpu"}), max_bots=50, start_sigma=0.3)
     first, second = (run(jobs, ours(max_bots=50), both) for _ in range(2))
     assert first == second and len(first.waits) == len(jobs.jobs)
+
+
+def test_a_job_that_lost_a_spot_bot_goes_elsewhere_for_a_while() -> None:
+    spot = fleet(name="spot", capacity_class="spot", cost=0.3, lost_after=200.0, max_bots=1)
+    steady = fleet(name="on-demand", capacity_class="on-demand")
+    jobs = trace(*((0, 400) for _ in range(3)))
+    result = run(jobs, Fixed(1), spot)
+    assert result.lost > 3
+    both = World(jobs, [spot, steady], HorizontalPodAutoscaler()).run()
+    assert 0 < both.lost < result.lost
+
+
+def test_a_job_avoids_no_class_that_nothing_else_has() -> None:
+    spot = fleet(name="spot", capacity_class="spot", lost_after=400.0)
+    result = run(trace((0, 300), (0, 300), (0, 300)), PlannerController({"spot": Policy(max_bots=10)}), spot)
+    assert result.lost and result.end < 10_000
+
+
+def test_our_planner_buys_the_cheap_fleet_and_after_a_loss_the_other() -> None:
+    spot = fleet(name="spot", capacity_class="spot", cost=0.3, lost_after=30.0)
+    steady = fleet(name="on-demand", capacity_class="on-demand")
+    policies = {
+        "spot": Policy(capacity_class="spot", cost=0.3),
+        "on-demand": Policy(capacity_class="on-demand"),
+    }
+    quiet = World(trace((0, 1)), [spot, steady], PlannerController(policies)).run()
+    assert quiet.cost == pytest.approx(0.3 * quiet.pod_seconds)
+    lossy = World(trace(*((0, 200) for _ in range(5))), [spot, steady], PlannerController(policies)).run()
+    assert lossy.lost and lossy.cost > 0.3 * lossy.pod_seconds
+
+
+def test_long_starts_and_failed_ones_make_jobs_wait_long_but_all_are_done() -> None:
+    slow = fleet(start_median=120.0, start_sigma=0.7, start_failures=0.3)
+    waits = run(trace(*((0, 10) for _ in range(10))), ours(), slow).waits
+    assert min(waits) < 120 < max(waits)
+
+
+def test_jobs_that_nothing_will_ever_do_end_the_run() -> None:
+    with pytest.raises(ValueError, match="1 of 1 jobs were never done"):
+        run(trace((0, 10)), Fixed(0))
+    with pytest.raises(ValueError, match="2 of 2 jobs were never done"):
+        run(trace((0, 10), (5, 10)), Fixed(1), fleet(serves=frozenset({"gpu"})))
+
+
+def test_a_job_counts_for_the_first_fleet_that_serves_it() -> None:
+    second = fleet(name="second")
+    result = World(trace(*((0, 100) for _ in range(4))), [fleet(), second], RunnerScaleSet()).run()
+    assert max(size for _, size in result.sizes) == 4
+
+
+def test_the_bound_is_of_the_cheapest_fleet_and_of_each_kind_of_job() -> None:
+    jobs = trace_of("two", [Job(0, "linux", 10), Job(0, "gpu", 10)])
+    cheap, dear = fleet(name="spot", cost=0.5), fleet(name="on-demand")
+    gpu = fleet(name="gpu", serves=frozenset({"gpu"}), cost=4.0, start_median=60.0)
+    found = bounds_of(jobs, [cheap, dear, gpu])
+    assert found.work == 10 * 0.5 + 10 * 4
+    assert found.packed == (10 + 30) * 0.5 + (10 + 60) * 4

@@ -1,4 +1,4 @@
-"""The guide says what to do about each reason of a condition, and about none that there is not."""
+"""The guides say what to do about each reason of a condition, and about none that there is not."""
 
 import ast
 import re
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import buildgrid_operator
+from buildgrid_operator.status.fleet_conditions import LIMITS
 
 PACKAGE = Path(buildgrid_operator.__file__).parent
-GUIDE = Path(__file__).parents[4] / "docs/kubernetes.md"
+DOCS = Path(__file__).parents[4] / "docs"
 PLACES = {"no": 0, "yes": 0, "Trouble": 0, "Verdict": 2}
 """which argument is the reason"""
 SOURCES = (
@@ -35,6 +36,15 @@ def _words(node: ast.expr) -> Iterator[str]:
         yield from ("SecretMissing", "ConfigMapMissing")
 
 
+def _told(guide: str) -> set[str]:
+    """The reasons in a guide's table: the words in its first column that begin as reasons do."""
+    return set(re.findall(r"^\| `([A-Z]\w+)` \|", (DOCS / guide).read_text(), re.M))
+
+
 def test_each_reason_is_in_the_guide() -> None:
-    told = set(re.findall(r"^\| `(\w+)` \|", GUIDE.read_text(), re.M))
-    assert told == {reason for source in SOURCES for reason in _reasons(source)}
+    assert _told("kubernetes.md") == {reason for source in SOURCES for reason in _reasons(source)}
+
+
+def test_each_reason_of_a_fleet_is_in_its_guide() -> None:
+    limits = {limit.value for limit in LIMITS}
+    assert _told("fleets.md") == {*_reasons("status/fleet_conditions.py"), *limits}

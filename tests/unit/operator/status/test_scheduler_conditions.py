@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from buildgrid_operator.status.conditions import GOOD, Verdict
+from buildgrid_operator.status.conditions import GOOD, SCHEDULER_CONDITIONS, Verdict
 from buildgrid_operator.status.property_set_conditions import property_set_verdicts
 from buildgrid_operator.status.scheduler_conditions import (
     ConfigState,
@@ -35,7 +35,9 @@ def judge(**facts: Any) -> dict[str, Verdict]:
 
 def test_when_all_is_well_every_condition_is_good() -> None:
     verdicts = judge()
-    assert {name: verdict.status for name, verdict in verdicts.items()} == GOOD
+    assert {name: verdict.status for name, verdict in verdicts.items()} == {
+        name: GOOD[name] for name in SCHEDULER_CONDITIONS
+    }
     assert verdicts["Ready"].message == "3 of 3 replicas serve"
     assert verdicts["ConfigApplied"].message == "3 of 3 replicas have the configuration abc"
 

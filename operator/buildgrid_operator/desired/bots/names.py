@@ -1,0 +1,114 @@
+"""What the objects of a fleet are called. A bot pod's metadata tell which bot of which fleet it is.
+
+A fleet's name has 40 characters at most, so that every name here fits a label (63).
+"""
+
+from collections.abc import Mapping
+
+from buildgrid_operator.api.resource import API_VERSION, GROUP, Metadata
+from buildgrid_operator.desired.names import OWNER_UID_LABEL, TEMPLATE_HASH, Json
+
+FLEET_LABEL = f"{GROUP}/fleet"
+"""The BotFleet's name, on everything that is made for it."""
+FLEET_UID_LABEL = f"{GROUP}/fleet-uid"
+"""The BotFleet's UID, likewise: one of the same name that was made later is another fleet."""
+NUMBER_LABEL = f"{GROUP}/bot-number"
+"""On pods: the number in the name."""
+PROTECTED_LABEL = f"{GROUP}/protected"
+"""On pods that nobody may evict: `true`, until the scheduler gives the bot no work any more."""
+
+_OF_UID = 5
+"""characters, in names"""
+BOT = "bot"
+"""component, and name of the container"""
+INSTALL = "install"
+"""name of the init container"""
+
+
+def pod_name(owner: Metadata, number: int) -> str:
+    """The pod, and with it the bot: its `bot_id`. No other fleet's, nor of a namesake before, has it."""
+    return f"{pod_prefix(owner)}{number}"
+
+
+def pod_prefix(owner: Metadata) -> str:
+    """What comes before the number."""
+    return f"{owner.name}-{owner.uid[:_OF_UID]}-"
+
+
+def account_name(owner: Metadata) -> str:
+    """The ServiceAccount of the pods; policies of Schedulers name it."""
+    return bots_name(owner)
+
+
+def bots_name(owner: Metadata) -> str:
+    """The ServiceAccount, the PodDisruptionBudget and the NetworkPolicy."""
+    return f"{owner.name}-bots"
+
+
+def selector(owner: Metadata) -> dict[str, str]:
+    """Labels that only this fleet's pods have."""
+    return {FLEET_LABEL: owner.name, FLEET_UID_LABEL: owner.uid}
+
+
+def selector_of_all() -> dict[str, str]:
+    """Labels that the bot pods of all fleets have."""
+    return {
+        "app.kubernetes.io/name": "buildgrid",
+        "app.kubernetes.io/component": BOT,
+        "app.kubernetes.io/managed-by": "buildgrid-operator",
+    }
+
+
+def labels(owner: Metadata, version: str | None = None) -> dict[str, str]:
+    """The labels that Kubernetes recommends, and ours."""
+    told = {} if version is None else {"app.kubernetes.io/version": version}
+    return {
+        "app.kubernetes.io/name": "buildgrid",
+        "app.kubernetes.io/instance": owner.name,
+        "app.kubernetes.io/component": BOT,
+        **told,
+        "app.kubernetes.io/part-of": "buildgrid",
+        "app.kubernetes.io/managed-by": "buildgrid-operator",
+        **selector(owner),
+    }
+
+
+def owner_reference(owner: Metadata) -> Json:
+    """Goes with its BotFleet, which need not wait for it. Without one `kubectl drain` refuses a pod."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "BotFleet",
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def metadata(owner: Metadata, name: str, annotations: Mapping[str, str] | None = None) -> Json:
+    """The metadata of an object that goes with its BotFleet, or when it is not wanted any more."""
+    told = {"annotations": dict(annotations)} if annotations else {}
+    return {
+        "name": name,
+        "namespace": owner.namespace,
+        # Pods do not have it: each is let go of by itself.
+        "labels": {**labels(owner), OWNER_UID_LABEL: owner.uid},
+        **told,
+        "ownerReferences": [owner_reference(owner)],
+    }
+
+
+def number_of(metadata: Json) -> int | None:
+    """The number of a bot pod, by its metadata; None: it is none that the operator made."""
+    text = (metadata.get("labels") or {}).get(NUMBER_LABEL, "")
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def fleet_uid_of(metadata: Json) -> str:
+    """The UID of the BotFleet that a pod is of; empty: of none."""
+    return str((metadata.get("labels") or {}).get(FLEET_UID_LABEL, ""))
+
+
+def template_hash_of(metadata: Json) -> str:
+    """The hash of the template that a pod was made from; empty: not known."""
+    return str((metadata.get("annotations") or {}).get(TEMPLATE_HASH, ""))
