@@ -1,50 +1,11 @@
 """Objects that must be refused, by the API server and by the model alike, and what the answer must name."""
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from tests.cluster.api.objects import FULL, REMOVE, Json, changed, property_set, scheduler
+from tests.cluster.api.bad import AS_IT_IS, Bad, BadEdit
+from tests.cluster.api.bad_fleets import BAD_FLEET_EDITS, BAD_FLEETS, GOOD_FLEET_EDITS
+from tests.cluster.api.objects import FULL, REMOVE, changed, property_set, scheduler
 
-Kind = Literal["Scheduler", "PropertySet"]
-
-
-@dataclass(frozen=True)
-class Bad:
-    """A good object with a change at `field`, the field that the answer must name.
-
-    `value` is what stands there, `more` are further changes. `says`: words that the answer must hold on both
-    sides; where a type, a range or a list of words is broken, each side has its own.
-    """
-
-    name: str
-    kind: Kind
-    field: str
-    value: Any
-    says: str = ""
-    more: Json = dataclasses.field(default_factory=dict)
-    base: Json | None = None
-
-    @property
-    def obj(self) -> Json:
-        """The whole object."""
-        base = self.base or (scheduler() if self.kind == "Scheduler" else property_set())
-        changes = dict(self.more) if self.value is _AS_IT_IS else {self.field: self.value, **self.more}
-        return changed(base, changes)
-
-
-@dataclass(frozen=True)
-class BadEdit:
-    """A good object that is edited to another good one, which is not allowed."""
-
-    name: str
-    before: Json
-    after: Json
-    field: str
-    says: str
-
-
-_AS_IT_IS = object()
 _RULE = {"identities": [{"subject": "**"}], "rights": ["Execute"]}
 _JWKS = {"url": "https://login.example.org/keys"}
 _JWT = {"name": "corp", "issuer": "https://login", "audiences": ["builds"], "jwks": _JWKS}
@@ -120,7 +81,7 @@ _STORAGE = (
     _s("more bytes than the volume has", "spec.storage.managed.maxBytes", "11Gi", "not be more than size",
        more={"spec.storage.managed.size": "10Gi"}),
     _s("an unknown retention policy", "spec.storage.managed.retentionPolicy", "Keep"),
-    _s("an object store without a URL", "spec.storage.objectStore.url", _AS_IT_IS,
+    _s("an object store without a URL", "spec.storage.objectStore.url", AS_IT_IS,
        more={"spec.storage.objectStore": {}}),
     _s("a bucket of an unknown kind", "spec.storage.objectStore.url", "ftp://x", "s3://BUCKET"),
     _s("an endpoint without TLS", "spec.storage.objectStore.endpoint", "http://minio", "allowHttp",
@@ -158,21 +119,21 @@ _TIMES = (
     _s("more than all assignments", "spec.assignment.priorityPercentage", 101),
 )
 _AUTH = (
-    _s("tokens without a policy", "spec.auth.policy", _AS_IT_IS, "add a rule",
+    _s("tokens without a policy", "spec.auth.policy", AS_IT_IS, "add a rule",
        more={"spec.auth.kubernetes": {}}),
     _s("a policy for nobody", "spec.auth.policy", [_RULE], "no effect"),
     _s("certificates that nobody is asked for", "spec.auth.mtls", {}, "needs tls.clientCaSecretRef",
        more={"spec.auth.policy": [_RULE], "spec.tls": {"secretName": "tls"}}),
     _s("a field that certificates do not have", "spec.auth.mtls.subject[0]", "Serial",
        base=changed(FULL, {"spec.auth.mtls": {"subject": ["Dns"]}})),
-    _s("tls without a Secret", "spec.tls.secretName", _AS_IT_IS, more={"spec.tls": {}}),
+    _s("tls without a Secret", "spec.tls.secretName", AS_IT_IS, more={"spec.tls": {}}),
     _s("a wildcard for the server's name", "spec.tls.serverName", "*.example.org", "without *",
        more={"spec.tls.secretName": "tls"}),
-    _s("an authority in no ConfigMap", "spec.tls.caConfigMapRef.name", _AS_IT_IS,
+    _s("an authority in no ConfigMap", "spec.tls.caConfigMapRef.name", AS_IT_IS,
        more={"spec.tls": {"secretName": "tls", "caConfigMapRef": {}}}),
-    _jwt("an issuer without keys", "", _AS_IT_IS, "exactly one of jwks and secretRef",
+    _jwt("an issuer without keys", "", AS_IT_IS, "exactly one of jwks and secretRef",
          more={"spec.auth.jwt[0].jwks": REMOVE}),
-    _jwt("an issuer with two kinds of keys", "", _AS_IT_IS, "exactly one of jwks and secretRef",
+    _jwt("an issuer with two kinds of keys", "", AS_IT_IS, "exactly one of jwks and secretRef",
          more={"spec.auth.jwt[0].secretRef": _HMAC}),
     _jwt("an issuer without audiences", "audiences", REMOVE),
     _jwt("an issuer without an audience", "audiences", []),
@@ -218,7 +179,7 @@ _AROUND = (
     _s("a route without a Gateway", "spec.grpcRoute.parentRefs", []),
     _s("a route of a host in capitals", "spec.grpcRoute.hostnames[0]", "Build.example.org", "a host such as",
        base=FULL),
-    _s("an Ingress without a host", "spec.ingress.host", _AS_IT_IS, more={"spec.ingress": {}}),
+    _s("an Ingress without a host", "spec.ingress.host", AS_IT_IS, more={"spec.ingress": {}}),
     _s("a peer that is nobody", "spec.networkPolicy.clients[0]", {}, "at least one of", base=FULL),
     _s("a peer that is pods and addresses", "spec.networkPolicy.clients[0].cidr", "10.0.0.0/8",
        "a peer of its own", base=FULL),
@@ -232,7 +193,7 @@ _LABELS = [{"label": "a"}, {"label": "a"}]
 _STATIC = property_set(static={"labels": [{"label": "a", "properties": [{"key": "k", "value": "v"}]}]})
 _PROPERTY_SETS = (
     _p("neither dynamic nor static", "spec", {}, "exactly one of dynamic and static"),
-    _p("dynamic and static", "spec", _AS_IT_IS, "exactly one of dynamic and static",
+    _p("dynamic and static", "spec", AS_IT_IS, "exactly one of dynamic and static",
        more={"spec.static": {"labels": [{"label": "a"}]}}),
     _p("a unique key that is not known", "spec.dynamic.uniqueKeys", ["gpu"], "add it to matchKeys"),
     _p("a label key that is not known", "spec.dynamic.labelKey", "gpu", "add it to matchKeys"),
@@ -253,6 +214,7 @@ _PROPERTY_SETS = (
 
 BAD = (
     *_DATABASE_AND_SHAPE, *_PODS, *_INSTANCES, *_STORAGE, *_TIMES, *_AUTH, *_AROUND, *_PROPERTY_SETS,
+    *BAD_FLEETS,
 )  # fmt: skip
 
 _BIG = scheduler("edited", storage={"managed": {"size": "10Gi", "storageClassName": "fast"}})
@@ -267,9 +229,11 @@ BAD_EDITS = (
     BadEdit("another class of load balancers", FULL,
             changed(FULL, {"spec.service.loadBalancerClass": "example.org/other"}),
             "spec.service.loadBalancerClass", "cannot be changed"),
+    *BAD_FLEET_EDITS,
 )  # fmt: skip
 GOOD_EDITS = (
     (_BIG, changed(_BIG, {"spec.storage.managed.size": "0.02Ti"})),
     (_BIG, scheduler("edited", storage={"remote": {"endpoint": "grpc://cas:50051"}})),
     (scheduler("edited"), FULL | {"metadata": {"name": "edited"}}),
+    *GOOD_FLEET_EDITS,
 )

@@ -4,25 +4,18 @@ import json
 from typing import Any
 
 import pytest
-from buildgrid_operator.api import PropertySet, Scheduler
 from buildgrid_operator.api.crd import KINDS, crd_of
 from buildgrid_operator.api.resource import Resource
 
-from tests.cluster.api.bad_objects import BAD, BAD_EDITS, GOOD_EDITS, Bad, BadEdit
+from tests.cluster.api.bad import Bad, BadEdit
+from tests.cluster.api.bad_objects import BAD, BAD_EDITS, GOOD_EDITS
+from tests.cluster.api.fleets import GOOD_FLEETS, fleet
 from tests.cluster.api.objects import GOOD, Json, property_set, scheduler
-from tests.cluster.conftest import Answer, Kubectl
+from tests.cluster.conftest import Kubectl
 
 pytestmark = pytest.mark.usefixtures("crds")
-
-
-@pytest.fixture(scope="module")
-def apply(kubectl: Kubectl, namespace: str) -> Kubectl:
-    """`kubectl apply` of an object, from outside."""
-
-    def run(obj: Json, *arguments: str, check: bool = False) -> Answer:
-        return kubectl("apply", "-n", namespace, "-f", "-", *arguments, stdin=json.dumps(obj), check=check)
-
-    return run
+_KINDS = {kind.names.kind: kind for kind in KINDS}
+_GOOD = [*GOOD.values(), *GOOD_FLEETS.values()]
 
 
 def stored_as(kubectl: Kubectl, obj: Json, namespace: str) -> Json:
@@ -30,6 +23,12 @@ def stored_as(kubectl: Kubectl, obj: Json, namespace: str) -> Json:
     kind, name = obj["kind"].lower(), obj["metadata"]["name"]
     found: Json = json.loads(kubectl("get", kind, name, "-n", namespace, "-o", "json", check=True).stdout)
     return found
+
+
+def remove(kubectl: Kubectl, obj: Json, namespace: str) -> None:
+    """Away with what another test has made of this name."""
+    kind, name = obj["kind"].lower(), obj["metadata"]["name"]
+    kubectl("delete", kind, name, "-n", namespace, "--ignore-not-found", check=True)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.names.kind)
@@ -51,14 +50,13 @@ def test_a_bad_object_is_refused_at_apply_with_its_field_named(bad: Bad, apply: 
     assert bad.says in answer.stderr
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("obj", _GOOD, ids=[*GOOD, *GOOD_FLEETS])
 def test_a_good_object_is_accepted_with_the_defaults_of_the_model(
-    name: str, apply: Kubectl, kubectl: Kubectl, namespace: str
+    obj: Json, apply: Kubectl, kubectl: Kubectl, namespace: str
 ) -> None:
-    obj = GOOD[name]
     apply(obj, check=True)
     stored = stored_as(kubectl, obj, namespace)
-    resource = Scheduler if obj["kind"] == "Scheduler" else PropertySet
+    resource = _KINDS[obj["kind"]]
     parsed = resource.parse(stored)
     assert parsed.spec == resource.parse(obj).spec
     written = resource.parse(obj | {"spec": stored["spec"]}).spec.to_dict()
@@ -80,7 +78,7 @@ def _missing(wanted: Json, found: Json) -> set[str]:
 def test_an_edit_that_is_not_allowed_is_refused_with_its_field_named(
     edit: BadEdit, apply: Kubectl, kubectl: Kubectl, namespace: str
 ) -> None:
-    kubectl("delete", "scheduler", edit.before["metadata"]["name"], "--ignore-not-found", "-n", namespace)
+    remove(kubectl, edit.before, namespace)
     apply(edit.before, check=True)
     answer = apply(edit.after, "--dry-run=server")
     assert answer.returncode != 0, answer.stdout
@@ -93,12 +91,12 @@ def test_an_edit_that_is_not_allowed_is_refused_with_its_field_named(
 def test_other_edits_are_allowed(
     before: Json, after: Json, way: list[str], apply: Kubectl, kubectl: Kubectl, namespace: str
 ) -> None:
-    name = before["metadata"]["name"]
-    kubectl("delete", "scheduler", name, "-n", namespace, "--ignore-not-found", check=True)
+    remove(kubectl, before, namespace)
     apply(before, *way, check=True)
     apply(after, *way, check=True)
     stored = stored_as(kubectl, after, namespace)
-    assert Scheduler.parse(stored).spec == Scheduler.parse(after).spec
+    resource = _KINDS[after["kind"]]
+    assert resource.parse(stored).spec == resource.parse(after).spec
 
 
 def test_all_problems_are_told_at_once(apply: Kubectl) -> None:
@@ -113,9 +111,11 @@ def test_all_problems_are_told_at_once(apply: Kubectl) -> None:
 def test_short_names_category_and_columns(apply: Kubectl, kubectl: Kubectl, namespace: str) -> None:
     apply(scheduler("shown"), check=True)
     apply(property_set("shown"), check=True)
+    apply(fleet("shown"), check=True)
     in_category = kubectl("get", "buildgrid", "-n", namespace, "-o", "name", check=True).stdout
     assert "scheduler.buildgrid.build/shown" in in_category
     assert "propertyset.buildgrid.build/shown" in in_category
+    assert "botfleet.buildgrid.build/shown" in in_category
     wide = kubectl("get", "bgs", "shown", "-n", namespace, "-o", "wide", check=True).stdout
     assert wide.splitlines()[0].split() == [
         "NAME", "READY", "CONFIG", "REPLICAS", "SERVING", "QUEUED", "EXECUTING", "OLDEST", "BOTS", "ENDPOINT",
@@ -123,11 +123,17 @@ def test_short_names_category_and_columns(apply: Kubectl, kubectl: Kubectl, name
     ]  # fmt: skip
     table = kubectl("get", "bgps", "shown", "-n", namespace, check=True).stdout
     assert table.splitlines()[0].split() == ["NAME", "KIND", "USED", "BY", "READY", "AGE"]
+    table = kubectl("get", "bgf", "shown", "-n", namespace, check=True).stdout
+    assert table.splitlines()[0].split() == [
+        "NAME", "DESIRED", "READY", "IDLE", "BUSY", "DRAINING", "QUEUED", "OLDEST", "AGE",
+    ]  # fmt: skip
 
 
 def test_every_field_is_explained(kubectl: Kubectl) -> None:
     answer = kubectl("explain", "bgs.spec.storage.managed.size", check=True).stdout
     assert "it can grow where" in answer
+    answer = kubectl("explain", "bgf.spec.scaling.schedules.timeZone", check=True).stdout
+    assert "Europe/Berlin" in answer
 
 
 EMPTY_SECTIONS = {

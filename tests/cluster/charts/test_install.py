@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from buildgrid_operator.api.crd import KINDS as CUSTOM_KINDS
 
 from tests.cluster.charts.conftest import Helm
 from tests.cluster.conftest import Answer, Kubectl
@@ -14,7 +15,7 @@ pytestmark = [pytest.mark.usefixtures("crds"), pytest.mark.timeout(300)]
 RELEASE = "try"
 KINDS = (
     "deployments,statefulsets,services,serviceaccounts,secrets,roles,rolebindings,networkpolicies,jobs,"
-    "schedulers.buildgrid.build,propertysets.buildgrid.build"
+    "schedulers.buildgrid.build,propertysets.buildgrid.build,botfleets.buildgrid.build"
 )
 # Nothing here depends on the cluster's nodes: neither images nor Jobs.
 QUIETLY = ("--no-hooks", "--skip-crds")
@@ -62,16 +63,19 @@ def test_an_upgrade_without_a_change_changes_nothing(kubectl: Kubectl, helm: Hel
 def test_what_was_scaled_by_hand_stays_so_and_does_not_hinder_an_upgrade(
     kubectl: Kubectl, helm: Helm, home: str
 ) -> None:
-    operator, bots = (f"deployment/{RELEASE}-buildgrid-{name}" for name in ("operator", "trial-bot"))
+    operator, bots = (
+        f"deployment/{RELEASE}-buildgrid-operator",
+        f"botfleets.buildgrid.build/{RELEASE}-buildgrid",
+    )
     kubectl("-n", home, "scale", operator, "--replicas=2", check=True)
     kubectl("-n", home, "scale", bots, "--replicas=3", check=True)
     patch = json.dumps({"spec": {"replicas": 2}})
     scheduler = f"schedulers.buildgrid.build/{RELEASE}-buildgrid"
     kubectl("-n", home, "patch", scheduler, "--type=merge", "-p", patch, check=True)
-    _helm(helm, home, "upgrade", str(CHART), *QUIETLY, "--set", "trialBot.slots=2", check=True)
+    _helm(helm, home, "upgrade", str(CHART), *QUIETLY, "--set", "botFleet.spec.slotsPerBot=2", check=True)
     state = {name: obj["spec"].get("replicas") for name, obj in _state(kubectl, home).items() if obj["spec"]}
     assert state[f"Deployment {RELEASE}-buildgrid-operator"] == 2
-    assert state[f"Deployment {RELEASE}-buildgrid-trial-bot"] == 3
+    assert state[f"BotFleet {RELEASE}-buildgrid"] == 3
     assert state[f"Scheduler {RELEASE}-buildgrid"] == 2
 
 
@@ -87,5 +91,5 @@ def test_nothing_of_it_is_left_but_the_volume(kubectl: Kubectl, helm: Helm, home
         check=True,
     )
     assert home not in cluster.stdout
-    crds = kubectl("get", "crd", "schedulers.buildgrid.build", "propertysets.buildgrid.build")
+    crds = kubectl("get", "crd", *(f"{kind.names.plural}.buildgrid.build" for kind in CUSTOM_KINDS))
     assert crds.returncode == 0

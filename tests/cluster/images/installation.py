@@ -18,6 +18,7 @@ Json = dict[str, Any]
 RELEASE = "buildgrid"
 SCHEDULER = "schedulers.buildgrid.build"
 PROPERTY_SET = "propertysets.buildgrid.build"
+BOT_FLEET = "botfleets.buildgrid.build"
 WAIT = 180.0
 """seconds that anything may take on a busy machine"""
 _OURS = f"app.kubernetes.io/instance={RELEASE}"
@@ -177,7 +178,7 @@ class Installation:
         """Everything of this project in the namespace, and in the cluster by the namespace's name."""
         kinds = (
             f"all,configmaps,secrets,serviceaccounts,roles,rolebindings,persistentvolumeclaims,{SCHEDULER},"
-            f"{PROPERTY_SET},poddisruptionbudgets,networkpolicies,jobs,leases,ingresses,endpointslices"
+            f"{PROPERTY_SET},{BOT_FLEET},poddisruptionbudgets,networkpolicies,jobs,leases,ingresses,endpointslices"
         )
         foreign = {"serviceaccount/default", "configmap/kube-root-ca.crt"}
         here = self.run("get", kinds, "-o", "name").split()

@@ -20,7 +20,7 @@ def test_it_serves(installation: Installation) -> None:
     ]
 
 
-@pytest.mark.parametrize("component", ["operator", "scheduler", "storage", "postgresql", "trial-bot"])
+@pytest.mark.parametrize("component", ["operator", "scheduler", "storage", "postgresql"])
 def test_each_pod_comes_up_and_stays_up(installation: Installation, component: str) -> None:
     pods = installation.pods(component)
     assert len(pods) == 1
@@ -29,10 +29,10 @@ def test_each_pod_comes_up_and_stays_up(installation: Installation, component: s
         assert [each["restartCount"] for each in pod["status"]["containerStatuses"]] == [0]
 
 
-def test_helm_test_runs_an_action_on_the_trial_bot(installation: Installation) -> None:
+def test_helm_test_runs_an_action_on_a_bot_that_is_made_for_it(installation: Installation) -> None:
     told = installation.succeed("test")
     assert "A bot ran this." in told
-    (bot,) = installation.pods("trial-bot")
+    (bot,) = installation.pods("bot")
     assert "exit 0" in installation.log(bot)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster.images.installation import PROPERTY_SET, RELEASE, SCHEDULER, Installation
+from tests.cluster.images.installation import BOT_FLEET, PROPERTY_SET, RELEASE, SCHEDULER, Installation
 from tests.cluster.operator.processes import eventually
 
 pytestmark = pytest.mark.timeout(400)
@@ -26,7 +26,7 @@ def test_nothing_is_left_but_crds_and_data_and_a_new_installation_finds_it(
     eventually(
         lambda: installation.remains() == KEPT, f"{KEPT} are left, not {installation.remains()}", timeout=120
     )
-    for crd in (SCHEDULER, PROPERTY_SET):
+    for crd in (SCHEDULER, PROPERTY_SET, BOT_FLEET):
         assert installation.kubectl("get", "crd", crd).returncode == 0
 
     installation.install()

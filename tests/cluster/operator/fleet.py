@@ -11,14 +11,16 @@ from buildgrid_operator.cluster.kinds import CONFIG_MAP, POD
 from buildgrid_operator.desired.config import FILE_NAME
 from buildgrid_operator.desired.names import SCHEDULER_LABEL
 from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2 import FleetState, GetStateRequest, Requirement
-from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
+from buildgrid_protos.buildgrid.fleet.v1.fleet_pb2_grpc import add_FleetServicer_to_server
 from buildgrid_protos.google.devtools.remoteworkers.v1test2.bots_pb2 import BotStatus
 from buildgrid_scheduler.core.requirements import requirement_hash
+
+from tests.farm.fleet_servicer import StateOnlyFleet
 
 Properties = dict[str, list[str]]
 
 
-class PlayedFleet(FleetServicer):
+class PlayedFleet(StateOnlyFleet):
     """Replicas take up whatever is in their ConfigMap, at once, unless they are frozen or refuse it."""
 
     def __init__(self, client: Client, namespace: str | None) -> None:

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from buildgrid_operator.cluster.client import Client
+from buildgrid_operator.cluster.kinds import POD
 
 from tests.cluster.conftest import Kubectl
 from tests.cluster.operator.accounts import FLAGS, grant, kubeconfig_of, rules_of
 from tests.cluster.operator.conftest import Apply, Json, Start
-from tests.cluster.operator.processes import becomes
+from tests.cluster.operator.processes import becomes, eventually
 from tests.unit.charts.rendering import needs_helm
 
 pytestmark = [needs_helm, pytest.mark.timeout(300)]
@@ -61,10 +63,32 @@ def test_the_charts_rules_are_enough(
     becomes(client, ref, "Degraded", "False")
     apply("allowed", **{**spec, "replicas": 1, "logging": {"level": "Debug"}})
     becomes(client, ref, "ConfigApplied", "True")
+    _bots_come_and_go(client, kubectl, namespace)
     kubectl("-n", namespace, "delete", "schedulers.buildgrid.build", "allowed", check=True, timeout=90)
     assert "may not" not in operator.log
-    assert operator.metric(r'^buildgrid_operator_api_calls_total\{.*code="403"') == 0
+    # Nodes it looks at only where that is asked for (operator.watchNodes).
+    assert operator.metric(r'^buildgrid_operator_api_calls_total\{code="403",kind="(?!Node")') == 0
     assert operator.stop() == 0
+
+
+def _bots_come_and_go(client: Client, kubectl: Kubectl, namespace: str) -> None:
+    """A pod that ends by itself is deleted, and another one takes its place."""
+    ends = {"metadata": {"annotations": {"vkubelet/run-seconds": "1"}}}
+    fleet = {
+        "apiVersion": "buildgrid.build/v1alpha1",
+        "kind": "BotFleet",
+        "metadata": {"name": "linux", "namespace": namespace},
+        "spec": {"schedulerRef": {"name": "allowed"}, "scaling": {"minBots": 1}, "podTemplate": ends},
+    }
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump(fleet), check=True)
+
+    def names() -> set[str]:
+        pods = client.list(POD, namespace, labels="buildgrid.build/fleet=linux").items
+        return {pod["metadata"]["name"] for pod in pods}
+
+    first = eventually(names, "a bot's pod is made")
+    eventually(lambda: names() and not names() & first, "another one took its place")
+    kubectl("-n", namespace, "delete", "bgf", "linux", check=True)
 
 
 @pytest.mark.parametrize("resource", ["deployments", "services"])
