@@ -95,7 +95,7 @@ class Scaling(ApiModel):
     """idle bots that are kept ready beyond those that work"""
     target_wait: Annotated[timedelta, Duration("0s", "1h")] = timedelta(seconds=30)
     """how long a job may wait for a bot before one is bought for it"""
-    idle_timeout: Annotated[timedelta, Duration("0s", "24h")] = timedelta(minutes=5)
+    idle_timeout: Annotated[timedelta, Duration("0s", "24h")] = timedelta(minutes=1)
     """for how long less must have been needed before bots are let go"""
     scale_up: ScalingRules = ScalingRules()
     """how fast it may grow"""

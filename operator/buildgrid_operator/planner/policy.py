@@ -68,7 +68,7 @@ class Policy:
     slots_per_bot: int = 1
     target_wait: timedelta = timedelta(seconds=30)
     """how long a job may wait for a bot"""
-    idle_timeout: timedelta = timedelta(minutes=5)
+    idle_timeout: timedelta = timedelta(minutes=1)
     """for how long less must have been needed, before bots are let go"""
     scale_up: ScalingRules = ScalingRules()
     scale_down: ScalingRules = ScalingRules()

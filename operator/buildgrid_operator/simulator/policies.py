@@ -112,7 +112,7 @@ def _ours(settings: Settings, fleets: Sequence[FleetModel]) -> Controller:
 KINDS: dict[str, Kind] = {
     OURS: Kind(
         "this project's planner",
-        {"targetWait": 30.0, "idleTimeout": 300.0, "warmBots": 0.0, "minBots": 0.0, "maxBots": 0.0},
+        {"targetWait": 30.0, "idleTimeout": 60.0, "warmBots": 0.0, "minBots": 0.0, "maxBots": 0.0},
         _ours,
         ("idleTimeout", (1200.0, 600.0, 300.0, 120.0, 60.0, 30.0, 15.0)),
         ("targetWait", (5.0, 30.0, 60.0, 120.0)),

@@ -10,7 +10,7 @@ from buildgrid_operator.planner.policy import Policy
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LONG = timedelta(hours=1)
 START = timedelta(seconds=30)
-ROOMY = Policy(max_bots=100)
+ROOMY = Policy(max_bots=100, idle_timeout=timedelta(minutes=5))
 NOTHING = History()
 
 
