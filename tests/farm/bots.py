@@ -80,6 +80,7 @@ class Bot:
         worker_properties: Mapping[str, str] | None = None,
         capacity: int = 1,
         long_poll: bool = False,
+        long_poll_full: bool = False,
     ) -> None:
         self.stub: BotsAsyncStub = BotsStub(channel)
         self.instance = instance
@@ -94,6 +95,8 @@ class Bot:
             self._worker.properties.add(key=key, value=value)
         if capacity > 1:
             self._worker.configs.add(key="capacity", value=str(capacity))
+        if long_poll_full:
+            self._worker.configs.add(key="long-poll-full", value="always")
         if long_poll:
             self._worker.configs.add(key="long-poll", value="always")
 
@@ -122,6 +125,15 @@ class Bot:
         """Open a session if need be, and ask; there must be exactly one lease, which is new."""
         told = [] if self.name else await self.open()
         (lease,) = told or await self.update()
+        assert lease.state == PENDING
+        return lease
+
+    async def take_again(self, within: float = 60) -> Lease:
+        """A job that the bot could not do, when the pause is over after which it may have it again."""
+        async with asyncio.timeout(within):
+            while not (told := await self.update(timeout=HELD)):
+                pass
+        (lease,) = told
         assert lease.state == PENDING
         return lease
 

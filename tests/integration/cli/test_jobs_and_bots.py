@@ -99,7 +99,7 @@ async def test_show_tells_what_happened_to_a_job(farm: Farm, cli: Cli) -> None:
     other = await client.queue(digest)
     lease = await bot.take_lease()
     await bot.update(failed(lease, grpc.StatusCode.UNAVAILABLE, "no disk"))
-    lease = await bot.take_lease()
+    lease = await bot.take_again()
     await bot.update(completed(lease))
     await execution.response()
     code, out, _ = await asyncio.to_thread(cli, "jobs", "show", execution.name)

@@ -73,7 +73,7 @@ async def test_an_operation_goes_back_to_queued_when_its_bot_is_lost(tenant: Ten
     await execution.until(EXECUTING)
     await bot.update(failed(lease, Code.INTERNAL, "no disk"))
     await execution.until(QUEUED)
-    await bot.update(completed(await bot.take_lease()))
+    await bot.update(completed(await bot.take_again()))
     assert (await execution.response()).status.code == 0
 
 

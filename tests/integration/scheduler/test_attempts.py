@@ -33,7 +33,7 @@ async def test_a_failed_attempt_waits_again_but_not_in_the_answer_that_reports_i
     lease = await bot.take_lease()
     assert await bot.update(failed(lease, grpc.StatusCode.INTERNAL, "disk full"), timeout=HELD) == []
     assert stage_of(await client.get(execution.name)) == QUEUED
-    again = await bot.take_lease()
+    again = await bot.take_again()
     assert again.id == lease.id
     await bot.update(completed(again))
     response = await execution.response()
@@ -56,7 +56,7 @@ async def test_at_the_limit_the_failure_of_the_last_attempt_is_the_answer(farm: 
     client, bot = farm.client(), farm.bot()
     execution = await client.queue(await client.add_action("hopeless"))
     await bot.update(failed(await bot.take_lease(), grpc.StatusCode.INTERNAL, "the first"))
-    await bot.update(failed(await bot.take_lease(), grpc.StatusCode.INTERNAL, "the last"))
+    await bot.update(failed(await bot.take_again(), grpc.StatusCode.INTERNAL, "the last"))
     response = await execution.response()
     assert (response.status.code, response.status.message) == (code_pb2.INTERNAL, "the last")
     assert await bot.update() == []
@@ -95,7 +95,7 @@ async def test_repeating_a_failure_counts_once_and_does_not_keep_the_job_from_th
     report = failed(lease, grpc.StatusCode.INTERNAL, "once")
     for _ in range(3):
         assert await bot.update(report) == []
-    again = await bot.take_lease()
+    again = await bot.take_again()
     await bot.update(completed(again))
     assert (await execution.response()).status.code == 0
 
@@ -136,7 +136,7 @@ async def test_a_bot_that_is_gone_at_the_last_attempt_is_the_answer(farm: Farm) 
     execution = await client.queue(await client.add_action("last-straw"))
     bot = farm.bot("first")
     await bot.update(failed(await bot.take_lease(), grpc.StatusCode.INTERNAL))
-    lease = await bot.take_lease()
+    lease = await bot.take_again()
     await bot.update(active(lease))
     response = await execution.response(within=REAPED_WITHIN)
     assert response.status.code == code_pb2.UNAVAILABLE

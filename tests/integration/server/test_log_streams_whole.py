@@ -128,7 +128,8 @@ async def test_output_is_read_by_its_name_while_the_action_runs(
     await bot.update(active(lease))
     before = (await streaming(execution)).stdout_stream_name
     await bot.update(failed(lease, StatusCode.INTERNAL))
-    lease, second = await bot.take_described()
+    lease = await bot.take_again()
+    (second,) = await bot.told()
     await bot.update(active(lease))
     assert second.stdout_stream_name != first.stdout_stream_name
     after = (await streaming(execution, but=before)).stdout_stream_name

@@ -1,5 +1,7 @@
 """How often a job is tried."""
 
+from datetime import timedelta
+
 import pytest
 from buildgrid_scheduler.core.attempts import (
     RETRYABLE_STATUS_CODES,
@@ -8,6 +10,7 @@ from buildgrid_scheduler.core.attempts import (
     after_failed_attempt,
     after_lost_lease,
     becomes_suspect,
+    pause_of_bot,
 )
 from google.rpc import code_pb2
 
@@ -78,3 +81,8 @@ def test_only_what_ran_on_a_bot_with_several_slots_that_vanished_is_suspected(
 ) -> None:
     suspected = becomes_suspect(started=started, announced=announced, vanished=vanished, capacity=capacity)
     assert suspected is (started and vanished and not announced and capacity > 1)
+
+
+def test_the_pause_of_a_bot_that_could_not_do_a_job_doubles_up_to_a_minute() -> None:
+    pauses = [pause_of_bot(Tries(tries)) / timedelta(seconds=1) for tries in (2, 3, 4, 5, 6, 7, 8, 9, 10**6)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]

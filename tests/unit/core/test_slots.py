@@ -14,6 +14,7 @@ def slots(
     status: BotStatus = BotStatus.OK,
     drained: bool = False,
     suspects: tuple[int, ...] = (),
+    hold_full: bool = False,
 ) -> Slots:
     """Of a session whose leases go through these transitions; `suspects` by number."""
     return slots_of(
@@ -22,7 +23,17 @@ def slots(
         status=status,
         drained=drained,
         suspects=[str(n) for n in suspects],
+        hold_full=hold_full,
     )
+
+
+@pytest.mark.parametrize("status", BotStatus, ids=lambda s: s.name)
+def test_a_bot_that_wants_to_be_held_is_as_long_as_it_knows_of_a_lease(status: BotStatus) -> None:
+    assert slots(BEAT, BEAT, BEAT, status=status, hold_full=True).held
+    assert slots(BEAT, status=status, hold_full=True).held
+    assert slots(status=status, hold_full=True).held is (status is BotStatus.OK)
+    assert not slots(FINISH, status=BotStatus.BOT_TERMINATING, hold_full=True).held
+    assert slots(BEAT, BEAT, BEAT, hold_full=True).free == 0
 
 
 def test_a_bot_is_given_as_much_as_it_has_slots() -> None:
