@@ -126,5 +126,7 @@ async def test_an_upload_whose_beginning_was_lost_begins_anew(connect: Connect) 
         server.start()
         assert await connect(server).upload_blobs([LARGE]) == [LARGE_DIGEST]
     assert list(stream.finished.values()) == [LARGE]
-    assert stream.write_offsets[0] == stream.write_offsets[2] == 0
+    # How many attempts there were in between is gRPC's matter: a stream that is refused early may break off.
+    assert stream.write_offsets[0] == 0
+    assert 0 in stream.write_offsets[1:]
     assert digest_key(LARGE_DIGEST) in next(iter(stream.finished))
