@@ -138,8 +138,13 @@ class FleetSteps:
                 self._cache.put(self._client.create(pod))
             except AlreadyExists:
                 # Another operator made it, which is about to end, or an answer to us was lost.
+                try:
+                    there = self._is_there(ObjectRef.of(pod), view)
+                except ClusterError as error:
+                    done.problem = str(error)
+                    break
                 done.next_number += 1
-                done.created += self._is_there(ObjectRef.of(pod), view)
+                done.created += there
                 continue
             except ClusterError as error:
                 if error.transient:
@@ -153,12 +158,8 @@ class FleetSteps:
             _log.info("made %d pods of %s", done.created, view.key)
 
     def _is_there(self, ref: ObjectRef, view: FleetView) -> bool:
-        """Whether the pod that exists already is one of the fleet's that will do."""
-        try:
-            found = self._client.find(ref.kind, ref.namespace, ref.name)
-        except ClusterError as error:
-            _log.warning("%s", error)
-            return False
+        """Whether the pod that exists already is one of the fleet's that will do. Raises ClusterError."""
+        found = self._client.find(ref.kind, ref.namespace, ref.name)
         if found is None or fleet_uid_of(found["metadata"]) != view.fleet.metadata.uid:
             return False
         self._cache.put(found)

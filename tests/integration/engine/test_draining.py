@@ -312,6 +312,16 @@ def test_undrain_takes_only_the_owner_s_marks_and_without_one_all(replica: Repli
     assert asks(replica, session, "theirs") == [job]
 
 
+def test_undrain_of_the_busy_leaves_the_mark_of_those_that_may_be_about_to_end(replica: Replica) -> None:
+    replica.enqueue("action")
+    replica.take(replica.open("busy"), "busy")
+    replica.open("idle")
+    bots = ["busy", "idle", "unconnected"]
+    replica.call(drain_when_idle("", bots, owner="me"))
+    assert replica.call(undrain("", bots, owner="me", busy_only=True)) == ["busy"]
+    assert owners(replica) == {"idle": "me", "unconnected": "me"}
+
+
 # --- what a disrupted bot loses
 
 

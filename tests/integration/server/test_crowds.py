@@ -50,7 +50,8 @@ async def test_a_thousand_idle_connections(
         stack.callback(connection.close)
         connection.until(SETTINGS)  # the server has set it up
     await works(channel)
-    assert Vitals.of(sturdy).open_files >= before.open_files + 1_000
+    # Not to the last one: what the server has still open for an earlier call may close meanwhile.
+    assert Vitals.of(sturdy).open_files > 1_000
     for connection in connections:
         connection.vanish()
     await recovered(sturdy, before)

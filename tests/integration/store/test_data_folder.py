@@ -29,7 +29,9 @@ CONTAINER = ["unshare", "--pid", "--ipc", "--fork", "--kill-child", "--mount-pro
 """what hides the processes and the shared memory of one from the other"""
 # Root in a container is root without this capability: it sees of other users' processes less than of its own.
 LIKE_ROOT_IN_A_CONTAINER = ["setpriv", "--bounding-set=-sys_ptrace"]
-NOBODY, SOMEBODY = 65534, 65533
+# Whose processes these are decides: no other test that runs meanwhile has any of them.
+NOBODY = 60_000 + os.getpid() % 2_000
+SOMEBODY = NOBODY + 2_000
 
 
 def works(command: list[str]) -> bool:

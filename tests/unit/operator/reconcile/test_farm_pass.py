@@ -1,0 +1,182 @@
+"""A farm pass: what it does to pods and marks when things go as they should not."""
+
+from datetime import timedelta
+
+import pytest
+from buildgrid_operator.cluster.errors import Invalid
+from buildgrid_operator.cluster.fleet_state import Requirement
+
+from tests.unit.operator.reconcile.farm_world import NOON, FarmWorld, bot, mark, session
+
+TWO = {"minBots": 2, "maxBots": 4}
+
+
+@pytest.fixture
+def world() -> FarmWorld:
+    return FarmWorld()
+
+
+def waiting(jobs: int) -> Requirement:
+    return Requirement("", "hash", {"OSFamily": ("linux",)}, jobs, oldest_queued=NOON)
+
+
+def test_what_is_asked_for_is_made_once(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.run()
+    assert world.names() == [bot(1), bot(2)]
+    assert world.conditions()["Ready"]["status"] == "True"
+
+
+def test_a_fleet_that_fails_does_not_keep_the_others_from_their_turn(world: FarmWorld) -> None:
+    world.fleet("a", "elsewhere", uid="eeeeeeee", scaling=TWO)
+    world.fleet(scaling=TWO)
+    world.api.down = {"elsewhere"}
+    outcome = world.hears().run()
+    assert world.names() == [bot(1), bot(2)]
+    assert outcome.again_after is not None
+    world.api.down = set()
+    world.run()
+    assert len(world.names()) == 4
+
+
+def test_where_nothing_goes_well_the_queue_is_told(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.api.down = {"farm"}
+    with pytest.raises(Exception, match="a webhook fails"):
+        world.hears().run()
+
+
+def test_an_edit_that_the_api_server_refuses_can_be_taken_back(world: FarmWorld) -> None:
+    world.fleet(scaling={"maxBots": 4})
+    world.hears().run()
+    world.api.refuses = Invalid("no such priority class")
+    world.fleet(scaling={"maxBots": 4}, priorityClassName="none")
+    world.run()
+    assert world.conditions()["Ready"]["reason"] == "PodRefused"
+    world.api.refuses = None
+    world.fleet(scaling=TWO)
+    world.run()
+    assert world.names() == [bot(1), bot(2)]
+    assert world.conditions()["Ready"]["status"] == "True"
+
+
+def test_admission_that_takes_the_labels_away_is_told_and_no_pod_is_made(world: FarmWorld) -> None:
+    world.api.relabels = True
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.run()
+    assert world.names() == []
+    assert "label" in world.conditions()["Ready"]["message"]
+
+
+def test_after_a_restart_old_bots_do_not_make_starts_look_slow(world: FarmWorld) -> None:
+    world.fleet(scaling={"maxBots": 50, "minBots": 1})
+    world.hears().run()
+    world.all_run().after(5 * 3600)
+    world.restart()
+    world.run()  # nothing was heard yet
+    world.hears(session(bot(1), 1, connected=world.now), waiting(100)).run()
+    assert "startSeconds" not in world.status()
+    assert len(world.names()) == 50
+
+
+def test_the_order_of_a_schedulers_instances_changes_nothing(world: FarmWorld) -> None:
+    world.scheduler(instances=["a", "b"])
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.all_run().after(30)
+    world.service.busy = {bot(1), bot(2)}
+    busy = [session(bot(number), 1, instance="a") for number in (1, 2)]
+    world.hears(*busy).run()
+    world.scheduler(instances=["b", "a"])
+    world.restart()
+    world.hears(*busy).run()
+    assert world.service.told == []
+    assert world.api.deleted == []
+
+
+def test_marks_of_a_namesake_that_is_gone_bind_nobody(world: FarmWorld) -> None:
+    world.fleet(uid="bbbbbbbb", scaling={"minBots": 2, "maxBots": 2})
+    world.run()  # nothing is known of the scheduler
+    assert world.names() == [bot(1, "bbbbbbbb"), bot(2, "bbbbbbbb")]
+    world.all_run().after(3600)
+    finishing = (mark(bot(1), 1), session(bot(1), 1))
+    world.hears(*finishing, *(session(name, uid="bbbbbbbb") for name in world.names())).run()
+    assert world.service.told == [], "it still finishes what it has"
+    world.hears(mark(bot(2)), session(bot(2), uid="bbbbbbbb")).run()
+    assert world.service.told[0] == ("undrain of cluster-1/aaaaaaaa", (bot(2),))
+
+
+def test_two_operators_make_no_more_pods_than_one(world: FarmWorld) -> None:
+    world.fleet(scaling={"minBots": 10, "maxBots": 20})
+    world.hears().run()
+    other = FarmWorld()
+    other.api.objects.update(world.api.objects)
+    other.fleet(scaling={"minBots": 10, "maxBots": 20})
+    other.hears().run()
+    assert len(other.names()) == 10
+
+
+def test_a_pod_whose_answer_was_lost_is_not_made_again(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.api.loses_answers = 1
+    world.hears().run()
+    world.after(2).run()
+    assert world.names() == [bot(1), bot(2)]
+
+
+def test_the_time_to_drain_goes_by_the_clock_that_marks_go_by(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO, drain={"timeout": "30m"})
+    world.hears().run()
+    world.all_run().after(31 * 60)
+    late = NOON + timedelta(seconds=5)  # the database's clock is half an hour behind
+    world.hears(session(bot(1), 1), session(bot(2)), mark(bot(1), 1), database=late).run()
+    assert world.api.deleted == []
+
+
+def test_a_bot_whose_time_is_over_ends_soon_and_the_scheduler_knows_first(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO, drain={"timeout": "30m"})
+    world.hears().run()
+    world.all_run().after(31 * 60)
+    world.service.busy = {bot(1)}
+    world.hears(session(bot(1), 1), session(bot(2)), mark(bot(1), 1)).run()
+    assert world.service.told[0] == ("disrupted", (bot(1),))
+    assert world.api.deleted == [(bot(1), timedelta(seconds=30))]
+    assert world.nobody.events[-1].type == "Warning"
+
+
+@pytest.mark.parametrize("scaling", [{"dryRun": True}, {"paused": True}, {"pausedScaleIn": True}])
+def test_a_fleet_that_is_paused_keeps_also_bots_of_no_use(world: FarmWorld, scaling: dict[str, bool]) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.all_run().fleet(scaling={**TWO, **scaling})
+    world.hears().run()
+    world.after(3600).hears().run()
+    assert world.api.deleted == []
+
+
+def test_fleets_whose_pods_may_not_be_seen_are_left_alone_and_say_so(world: FarmWorld) -> None:
+    world.blind = "the operator may not list pods"
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    assert world.names() == []
+    ready = world.conditions()["Ready"]
+    assert (ready["reason"], ready["message"]) == ("PermissionMissing", world.blind)
+
+
+def test_a_fleet_of_a_namespace_that_is_not_let_in_says_what_to_add(world: FarmWorld) -> None:
+    world.scheduler(allowedFleetNamespaces=["ci"])
+    world.fleet("linux", "elsewhere", uid="eeeeeeee", scaling=TWO)
+    world.hears().run()
+    assert "allowedFleetNamespaces" in world.conditions(namespace="elsewhere")["Ready"]["message"]
+    assert world.names() == []
+
+
+def test_a_decision_stays_in_the_status_until_there_is_another(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    for _ in range(3):
+        world.after(10).hears().run()
+    assert "2 bots are created" in world.status()["lastDecision"]["message"]
+    assert [event.reason for event in world.nobody.events if event.action == "Scaling"] == ["ScaledOut"]
