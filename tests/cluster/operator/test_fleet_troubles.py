@@ -43,7 +43,7 @@ def test_a_bot_that_never_registers_is_replaced_and_the_reason_is_told(
     quiet = make("quiet", scaling={"minBots": 1, "maxBots": 1}, startup={"timeout": "30s"})
     first = {pod["metadata"]["uid"] for pod in eventually(lambda: farm.pods("quiet"), "a pod is made")}
     message = becomes(client, quiet, "Ready", "False", "BotNeverRegistered")["message"]
-    assert re.search(r"kubectl logs quiet-[0-9a-f]{5}-1$", message), message
+    assert re.search(r"kubectl logs quiet-[0-9a-f]{5}-1\b", message), message
     farm.bots.silent = set()
     eventually(
         lambda: {pod["metadata"]["uid"] for pod in farm.pods("quiet")} - first, "another pod is made", 120
