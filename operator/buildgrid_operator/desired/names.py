@@ -84,22 +84,26 @@ def selector(owner: Metadata, component: str) -> dict[str, str]:
 
 def labels(owner: Metadata, component: str, version: str | None = None) -> dict[str, str]:
     """The labels that Kubernetes recommends, and ours."""
+    recommended = recommended_labels(owner, component, version)
+    return {**recommended, SCHEDULER_LABEL: owner.name, OWNER_UID_LABEL: owner.uid}
+
+
+def recommended_labels(owner: Metadata, component: str, version: str | None) -> dict[str, str]:
+    """The labels that Kubernetes recommends for what belongs to a Scheduler, or to a BotFleet."""
     told = {} if version is None else {"app.kubernetes.io/version": version}
     return {
         **selector(owner, component),
         **told,
         "app.kubernetes.io/part-of": "buildgrid",
         "app.kubernetes.io/managed-by": "buildgrid-operator",
-        SCHEDULER_LABEL: owner.name,
-        OWNER_UID_LABEL: owner.uid,
     }
 
 
-def owner_reference(owner: Metadata) -> Json:
-    """Goes with its Scheduler, which need not wait for it."""
+def owner_reference(owner: Metadata, kind: str = "Scheduler") -> Json:
+    """Goes with its owner, a Scheduler or a BotFleet, which need not wait for it."""
     return {
         "apiVersion": API_VERSION,
-        "kind": "Scheduler",
+        "kind": kind,
         "name": owner.name,
         "uid": owner.uid,
         "controller": True,

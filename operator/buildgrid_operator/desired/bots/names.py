@@ -5,7 +5,8 @@ A fleet's name has 40 characters at most, so that every name here fits a label (
 
 from collections.abc import Mapping
 
-from buildgrid_operator.api.resource import API_VERSION, GROUP, Metadata
+from buildgrid_operator.api.resource import GROUP, Metadata
+from buildgrid_operator.desired import names as scheduler_names
 from buildgrid_operator.desired.names import OWNER_UID_LABEL, TEMPLATE_HASH, Json
 
 FLEET_LABEL = f"{GROUP}/fleet"
@@ -61,28 +62,12 @@ def selector_of_all() -> dict[str, str]:
 
 def labels(owner: Metadata, version: str | None = None) -> dict[str, str]:
     """The labels that Kubernetes recommends, and ours."""
-    told = {} if version is None else {"app.kubernetes.io/version": version}
-    return {
-        "app.kubernetes.io/name": "buildgrid",
-        "app.kubernetes.io/instance": owner.name,
-        "app.kubernetes.io/component": BOT,
-        **told,
-        "app.kubernetes.io/part-of": "buildgrid",
-        "app.kubernetes.io/managed-by": "buildgrid-operator",
-        **selector(owner),
-    }
+    return {**scheduler_names.recommended_labels(owner, BOT, version), **selector(owner)}
 
 
 def owner_reference(owner: Metadata) -> Json:
-    """Goes with its BotFleet, which need not wait for it. Without one `kubectl drain` refuses a pod."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "BotFleet",
-        "name": owner.name,
-        "uid": owner.uid,
-        "controller": True,
-        "blockOwnerDeletion": False,
-    }
+    """Goes with its BotFleet. Without one `kubectl drain` refuses a pod."""
+    return scheduler_names.owner_reference(owner, "BotFleet")
 
 
 def metadata(owner: Metadata, name: str, annotations: Mapping[str, str] | None = None) -> Json:
