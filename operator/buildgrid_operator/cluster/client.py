@@ -246,17 +246,21 @@ class Client:
             return False
         return True
 
-    def can_be_made(self, kind: Kind) -> bool:
-        """Whether there may be new objects of a kind: the API server's discovery tells.
+    def verbs(self, kind: Kind) -> dict[str, frozenset[str]]:
+        """What may be done with each resource of a kind's API version, by plural: discovery tells.
 
-        False where it does not know the kind, and while the CRD is being deleted.
+        Empty where the API server does not know that version. A CRD that is being deleted has no "create".
         """
         path = kind.path().rpartition("/")[0]
         try:
             found = self._object(_Request("get", "GET", kind, path, f"the resources of {kind.api_version}"))
         except KindMissing:
-            return False
-        return any(each["name"] == kind.plural and "create" in each["verbs"] for each in found["resources"])
+            return {}
+        return {each["name"]: frozenset(each["verbs"]) for each in found["resources"]}
+
+    def can_be_made(self, kind: Kind) -> bool:
+        """Whether there may be new objects of a kind."""
+        return "create" in self.verbs(kind).get(kind.plural, ())
 
     def request_token(
         self, namespace: str, service_account: str, audience: str, lifetime: timedelta

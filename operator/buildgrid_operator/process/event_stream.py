@@ -5,6 +5,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
 from typing import Any
 
 import kopf
@@ -20,6 +21,9 @@ _WATCH_SECONDS = 300
 _SLACK_SECONDS = 30
 _CONNECT_SECONDS = 10
 _REQUEST_SECONDS = 60
+_PATIENCE = timedelta(seconds=10)
+"""for kopf to end; it gives its own tasks 5 s of these"""
+_AGAIN = timedelta(seconds=1)
 _BACKOFFS = (0.5, 1, 1, 2, 2, 5, 5, 5, 5)
 """seconds between attempts of a list; after the last one the stream ends"""
 
@@ -43,15 +47,21 @@ class EventStream:
         kopf needs an event loop of its own, since it ends all tasks that were begun while it runs.
         `happened` and `listed` are called there, and must not block.
         """
+        registry, ending = self._registry(kinds, happened, listed), asyncio.Event()
+
+        async def on_cleanup(**_: Any) -> None:
+            ending.set()
+
+        kopf.on.cleanup(registry=registry)(on_cleanup)
         coroutine = kopf.operator(
-            registry=self._registry(kinds, happened, listed),
+            registry=registry,
             settings=stream_settings(kinds),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
             stop_flag=stop,
         )
-        asyncio.run(_then_set(stop, coroutine))
+        asyncio.run(run_until_over(coroutine, ending, stop))
 
     def _registry(
         self, kinds: Mapping[Kind, str], happened: Happened, listed: Listed
@@ -81,11 +91,31 @@ class EventStream:
         )
 
 
-async def _then_set(stop: threading.Event, coroutine: Coroutine[Any, Any, None]) -> None:
-    """kopf waits for `stop` on a thread, and asyncio for that thread: it must be set, whatever ended."""
+async def run_until_over(
+    coroutine: Coroutine[Any, Any, None],
+    ending: asyncio.Event,
+    stop: threading.Event,
+    patience: timedelta = _PATIENCE,
+) -> None:
+    """Run what ends when `stop` is set, or by itself; and when it has begun to (`ending`), see that it does.
+
+    kopf cancels each of its tasks once and waits for them. A watch that is just being closed misses that, and
+    goes on for ever; so after `patience` all are cancelled again and again. kopf waits for `stop` on a
+    thread, and asyncio for that thread: in the end `stop` is set, whatever ended.
+    """
+    running = asyncio.create_task(coroutine)
+    told = asyncio.create_task(asyncio.to_thread(stop.wait))
+    over = asyncio.create_task(ending.wait())
     try:
-        await coroutine
+        await asyncio.wait({running, told, over}, return_when=asyncio.FIRST_COMPLETED)
+        wait = patience.total_seconds()
+        while not (await asyncio.wait({running}, timeout=wait))[0]:
+            wait = min(wait, _AGAIN.total_seconds())
+            for task in asyncio.all_tasks() - {running, told, asyncio.current_task()}:
+                task.cancel()
+        await running
     finally:
+        over.cancel()
         stop.set()
 
 

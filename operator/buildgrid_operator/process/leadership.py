@@ -170,11 +170,9 @@ class Leadership:
 
     async def release(self) -> None:
         """Let the next one lead at once. To be called when nothing of this one acts any more."""
-        lease, self._lease = self._lease, None
         try:
-            if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
-                await self._on_thread(lambda: self._client.replace(self._freed(lease)))
-                _log.info("leads no longer: the Lease is free")
+            # On the thread: a renewal that `hold` was cancelled in is finished first, and known.
+            await self._on_thread(self._free)
         except ClusterError as error:
             _log.warning("the Lease was not released, and runs out by itself: %s", error)
         finally:
@@ -221,6 +219,20 @@ class Leadership:
             raise Conflict("it is not held")
         spec = {**lease["spec"], "renewTime": _micro_time(self._clock())}
         self._keep(self._client.replace({**lease, "spec": spec}), begun)
+
+    def _free(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is None or lease["spec"].get("holderIdentity") != self.identity:
+            return
+        try:
+            self._client.replace(self._freed(lease))
+        except Conflict:
+            # The answer of a renewal was lost, or somebody edited labels.
+            current = self._client.find(LEASE, self._namespace, self._name)
+            if current is None or LeaseView.of(current).holder != self.identity:
+                return
+            self._client.replace(self._freed(current))
+        _log.info("leads no longer: the Lease is free")
 
     async def _still_ours(self) -> bool:
         """After a conflict: an attempt whose answer was lost, or a hand-made edit of labels, is no loss."""

@@ -10,6 +10,33 @@ STARTING = timedelta(seconds=30)
 _BLIND = timedelta(seconds=20)
 """between lists while something may not be watched: a rule that is granted tells of no event"""
 
+_PROBE = timedelta(seconds=10)
+"""between looks whether the CRDs are there"""
+
+
+class Probes:
+    """When to look whether the CRDs are there, and whether to believe it: of one thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock`: seconds, from whenever."""
+        self._clock = clock
+        self._looked = clock()
+        self._gone: list[str] = []
+
+    def due(self) -> bool:
+        """Whether to look now, which then counts as done."""
+        now = self._clock()
+        if now - self._looked < _PROBE.total_seconds():
+            return False
+        self._looked = now
+        return True
+
+    def found(self, gone: list[str]) -> bool:
+        """Whether what is gone was gone already when it was looked at before: discovery may lag."""
+        believed = bool(gone) and gone == self._gone
+        self._gone = [] if believed else gone
+        return believed
+
 
 class ListTimes:
     """Thread-safe.

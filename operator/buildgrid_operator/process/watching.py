@@ -2,7 +2,8 @@
 
 kopf is the source of events and nothing else: it writes nothing to objects. What it cannot tell, that an
 object went while no watch was open, is found by lists: at the start, once more when all watches are open, and
-every ten minutes.
+every ten minutes. That a CRD went is found by discovery: a watch that begins anew in that moment stays open
+and silent, even when the CRD is there again.
 """
 
 import logging
@@ -26,7 +27,7 @@ from buildgrid_operator.cluster.kinds import (
 )
 from buildgrid_operator.desired import KINDS
 from buildgrid_operator.process.event_stream import EventStream
-from buildgrid_operator.process.relisting import ListTimes
+from buildgrid_operator.process.relisting import ListTimes, Probes
 from buildgrid_operator.reconcile.apply_set import MANAGED_BY
 from buildgrid_operator.reconcile.cache import Cache
 from buildgrid_operator.reconcile.concerns import Key, concerned
@@ -77,6 +78,7 @@ class Watches:
         self._retry = retry.total_seconds()
         self._tick = min(relist, tick).total_seconds()
         self._times = ListTimes(relist, clock)
+        self._probes = Probes(clock)
         self._found: Found = {}
         self._stop = threading.Event()
         self._end_stream = threading.Event()
@@ -164,6 +166,7 @@ class Watches:
         wait, retry, said = self._tick, self._retry, None
         while not self._stop.wait(wait):
             wait = self._tick
+            self._look_for_crds()
             if not self._times.due(blind=bool(self.blind_spots())):
                 continue
             try:
@@ -183,6 +186,18 @@ class Watches:
                 continue
             self._times.failed()
             wait, retry = retry, min(2 * retry, _LONGEST_RETRY.total_seconds())
+
+    def _look_for_crds(self) -> None:
+        if self._problem is not None or not self._probes.due():
+            return
+        try:
+            served = self._client.verbs(SCHEDULER)
+        except ClusterError:
+            return  # the lists and the watches tell
+        gone = [str(kind) for kind in CUSTOM if kind in self._found and kind.plural not in served]
+        if self._probes.found(gone):
+            _log.warning("the CRDs of %s are gone: the watches begin anew", ", ".join(gone))
+            self._end_stream.set()
 
     def _list_all(self) -> Found:
         """Raises the ClusterError of a call that may go well later."""

@@ -66,8 +66,7 @@ def test_all_schedulers_go_although_jobs_wait_and_the_operator_goes_on(
     _delete(kubectl)
     for name in ("drains", "plain"):
         _is_collected(client, namespace, name)
-    # A watch of a kind that is gone may stay open for a while: when the API server ends it is its own matter.
-    eventually(lambda: "cannot watch the cluster yet" in operator.log, "it says what it waits for", 180)
+    eventually(lambda: "cannot watch the cluster yet" in operator.log, "it says what it waits for")
     fleet.waiting()
     _install(kubectl)
     again = apply("plain")

@@ -5,16 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from buildgrid_operator.cluster.client import Client
 from buildgrid_operator.cluster.connection import connect
-from buildgrid_operator.cluster.kinds import LEASE, ObjectRef
+from buildgrid_operator.cluster.kinds import LEASE, Manifest, ObjectRef
 from buildgrid_operator.process.leadership import Leadership, LeadershipLost, LeaseView, Timing, own_identity
 from kubernetes import client as kubernetes
 
@@ -161,6 +163,53 @@ async def test_a_label_on_the_lease_costs_nothing(client: Client, namespace: str
     hold.cancel()
     await leadership.release()
     assert _view(client, namespace, "labelled").holder == ""
+
+
+class _Held(Client):
+    """Its next renewal reaches the API server, and the answer only comes when it is let through."""
+
+    def __init__(self, api: kubernetes.ApiClient) -> None:
+        super().__init__(api)
+        self.hold_next = False
+        self.renewed, self.let_through = threading.Event(), threading.Event()
+
+    def within(self, timeout: timedelta) -> Client:
+        return self
+
+    def replace(self, obj: Mapping[str, Any]) -> Manifest:
+        answer = super().replace(obj)
+        if self.hold_next:
+            self.hold_next = False
+            self.renewed.set()
+            assert self.let_through.wait(30)
+        return answer
+
+
+async def test_a_renewal_under_way_does_not_keep_the_lease(
+    api: kubernetes.ApiClient, client: Client, namespace: str
+) -> None:
+    held = _Held(api)
+    leadership = Leadership(held, namespace, "under-way", "a", timing=QUICK)
+    await leadership.acquire()
+    held.hold_next = True
+    hold = asyncio.create_task(leadership.hold())
+    await asyncio.to_thread(held.renewed.wait, 30)
+    hold.cancel()
+    release = asyncio.create_task(leadership.release())
+    await asyncio.sleep(0)
+    held.let_through.set()
+    await release
+    assert _view(client, namespace, "under-way").holder == ""
+    assert not leadership.leads
+
+
+async def test_a_label_at_the_last_moment_does_not_keep_the_lease(client: Client, namespace: str) -> None:
+    leadership = Leadership(client, namespace, "at-last", "a", timing=QUICK)
+    await leadership.acquire()
+    ref = ObjectRef(LEASE, namespace, "at-last")
+    await asyncio.to_thread(client.patch_merge, ref, {"metadata": {"labels": {"a": "b"}}})
+    await leadership.release()
+    assert _view(client, namespace, "at-last").holder == ""
 
 
 @pytest.mark.parametrize("fault", [Fault(500), Fault(429, {"Retry-After": "1"}), Fault(HANG_UP)])

@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 from buildgrid_operator.cluster.client import Client, Listing
-from buildgrid_operator.cluster.errors import Unreachable
+from buildgrid_operator.cluster.errors import KindMissing, Unreachable
 from buildgrid_operator.cluster.kinds import CONFIG_MAP, POD, SCHEDULER, Kind, ObjectRef
 from buildgrid_operator.process.event_stream import EventStream
 from buildgrid_operator.process.relisting import STARTING
-from buildgrid_operator.process.watching import WATCHED, Watches
+from buildgrid_operator.process.watching import CUSTOM, WATCHED, Watches
 from buildgrid_operator.reconcile.cache import Cache
 from buildgrid_operator.reconcile.concerns import Key
 
@@ -32,6 +32,8 @@ class Cluster:
         self._broken: tuple[Kind, Exception] | None = None
         self.failures = 0
         self.lists = 0
+        self.probes = 0
+        self.gone: set[Kind] = set()
 
     def put(self, *objects: Json) -> None:
         with self._changed:
@@ -58,9 +60,17 @@ class Cluster:
                 raise self._broken[1]
             self.lists += kind == WATCHED[-1]
             self._changed.notify_all()
+            if kind in self.gone:
+                raise KindMissing(f"no {kind}")
             return Listing(
                 tuple(each for which, each in self._objects.items() if which.kind == kind), str(self._version)
             )
+
+    def verbs(self, kind: Kind) -> dict[str, frozenset[str]]:
+        with self._changed:
+            self.probes += 1
+            self._changed.notify_all()
+            return {each.plural: frozenset({"get"}) for each in CUSTOM if each not in self.gone}
 
     def until(self, reached: Callable[[], bool]) -> None:
         """`reached` is looked at after each list."""
@@ -73,6 +83,7 @@ class SilentStream:
 
     def __init__(self) -> None:
         self.begun: Queue[Mapping[Kind, str]] = Queue()
+        self.ended = 0
 
     def run(
         self,
@@ -84,6 +95,7 @@ class SilentStream:
     ) -> None:
         self.begun.put(kinds)
         stop.wait()
+        self.ended += 1
 
 
 class Operator:
@@ -187,3 +199,35 @@ def test_news_of_a_list_that_failed_later_are_not_lost(operator: Operator) -> No
     assert operator.keys.empty(), "a pass would see only a part of what there is"
     operator.cluster.mend()
     assert operator.next_key() == MAIN
+
+
+def _probe(operator: Operator) -> None:
+    """One look whether the CRDs are there, and what follows."""
+    before = operator.cluster.probes
+    operator.now += 11
+    operator.cluster.until(lambda: operator.cluster.probes == before + 1)
+
+
+def test_crds_that_are_gone_are_missed_although_the_watches_stay_open(operator: Operator) -> None:
+    operator.begins()
+    operator.cluster.gone = {SCHEDULER}
+    _probe(operator)
+    _probe(operator)
+    assert operator.next_key() == MAIN, "with its CRD it is gone"
+    operator.cluster.until(lambda: operator.problem() is not None)
+    assert "waits for the CRD of Scheduler" in str(operator.problem())
+    operator.cluster.gone = set()
+    operator.stream.begun.get(timeout=PATIENCE)
+    assert operator.problem() is None
+    assert operator.next_key() == MAIN
+
+
+def test_discovery_that_lags_once_ends_no_watch(operator: Operator) -> None:
+    operator.begins()
+    operator.cluster.gone = {SCHEDULER}
+    _probe(operator)
+    operator.cluster.gone = set()
+    _probe(operator)
+    _probe(operator)
+    assert operator.stream.ended == 0
+    assert operator.problem() is None
