@@ -53,7 +53,7 @@ acceptance: $(STAMP)  ## real Bazel builds (needs bazel on PATH)
 	@GRPC_VERBOSITY=NONE $(BIN)/pytest tests/acceptance
 
 test-cluster: $(STAMP)  ## tests against the Kubernetes cluster of KUBECONFIG, in namespaces of their own; or one of kind or k3d
-	@GRPC_VERBOSITY=NONE bash tools/test_cluster.sh $(BIN)/pytest -n 0 tests/cluster
+	@GRPC_VERBOSITY=NONE PYTEST="$(BIN)/pytest" bash tools/test_cluster.sh bash tools/cluster_tests.sh
 
 dev-cluster: $(STAMP)  ## run the operator from source against the cluster of KUBECONFIG, with a Scheduler and its bots
 	@VENV="$(VENV)" bash tools/dev_cluster.sh

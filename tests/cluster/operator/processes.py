@@ -18,7 +18,7 @@ from tests.cluster.conftest import ROOT
 
 T = TypeVar("T")
 COMMAND = str(ROOT / ".venv/bin/buildgrid-operator")
-WAIT = 60.0
+WAIT = 90.0
 """seconds that anything may take on a busy machine"""
 _PORT = re.compile(r"served on port (\d+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')

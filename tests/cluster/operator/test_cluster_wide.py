@@ -17,7 +17,7 @@ from tests.cluster.operator.fleet import PlayedFleet
 from tests.cluster.operator.processes import Operator, becomes, eventually
 from tests.unit.charts.rendering import needs_helm
 
-pytestmark = [needs_helm, pytest.mark.timeout(300)]
+pytestmark = [needs_helm, pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

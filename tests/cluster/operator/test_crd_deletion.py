@@ -12,7 +12,7 @@ from tests.cluster.operator.control_plane import told
 from tests.cluster.operator.fleet import PlayedFleet
 from tests.cluster.operator.processes import becomes, eventually
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
 CRDS = ("schedulers.buildgrid.build", "propertysets.buildgrid.build", "botfleets.buildgrid.build")
 FOLDER = str(ROOT / "crds")
 

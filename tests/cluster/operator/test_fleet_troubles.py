@@ -153,6 +153,7 @@ def test_a_pause_and_a_dry_run_change_nothing_and_say_so(
     assert farm.pods("paused") == farm.pods("trial") == []
 
 
+@pytest.mark.alone
 def test_from_none_to_two_hundred_and_back(make: Make, farm: PlayedFarm) -> None:
     make("many", scaling={"maxBots": 200})
     farm.bots.seconds, farm.bots.most = 20.0, 0

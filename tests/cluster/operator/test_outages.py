@@ -18,7 +18,7 @@ from tests.cluster.operator.control_plane import ApiServer, Etcd
 from tests.cluster.operator.processes import becomes, eventually
 from tests.cluster.operator.relay import Relay
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

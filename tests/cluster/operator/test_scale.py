@@ -22,7 +22,7 @@ EDITS = 5 * SIZE
 ROUNDS = 5
 PATIENCE = 100.0 + 2 * SIZE
 """seconds that a phase may take"""
-pytestmark = pytest.mark.timeout(3 * PATIENCE + 200)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(3 * PATIENCE + 200)]
 
 
 @pytest.fixture(scope="module")
