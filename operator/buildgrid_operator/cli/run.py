@@ -48,6 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--monitoring-listen", ":8080", metavar="HOST:PORT", help="metrics and health (default: %(default)s)"
     )
     flags.one(
+        "--external-scaler-listen",
+        metavar="HOST:PORT",
+        help="answer KEDA here, without TLS, how many bots BotFleets of scaling.mode External need "
+        "(default: nowhere)",
+    )
+    flags.one(
         "--log-format", "json", type=log_form, metavar="json|text", help="of its log, on standard error"
     )
     flags.one("--log-level", "info", choices=_LEVELS, help="what is less important is not logged")
@@ -124,6 +130,7 @@ def options_of(options: argparse.Namespace) -> Options:
         identity=own_identity(),
         namespaces=namespaces_of(options),
         monitoring=options.monitoring_listen,
+        external_scaler=options.external_scaler_listen or None,
         log_form=options.log_format,
         log_level=options.log_level,
         ca_file=_path(options.scheduler_ca_file),

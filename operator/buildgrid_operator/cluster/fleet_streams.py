@@ -78,6 +78,12 @@ class FleetStreams:
                 stream.start()
         return stream.heard()
 
+    def heard_at(self, scheduler: ObjectRef) -> datetime | None:
+        """When a Scheduler told last, by our clock; None: never, or it is not listened to."""
+        with self._lock:
+            stream = self._streams.get(scheduler)
+        return None if stream is None else stream.heard().at
+
     def unfollow(self, scheduler: ObjectRef) -> None:
         """It has no fleets any more."""
         with self._lock:

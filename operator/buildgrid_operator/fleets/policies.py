@@ -27,6 +27,7 @@ def policy_of(spec: BotFleetSpec) -> Policy:
         cost=float(asked.cost),
         capacity_class=spec.capacity_class,
         pinned=spec.replicas,
+        external=asked.mode == "External",
         max_actions_per_bot=spec.max_actions_per_bot,
         max_surge=spec.rollout.max_surge,
         max_unavailable=spec.rollout.max_unavailable,

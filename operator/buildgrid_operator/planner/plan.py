@@ -1,7 +1,7 @@
 """The decision: what each fleet should do now, and why."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -18,7 +18,7 @@ from buildgrid_operator.planner.memory import (
     remember_change,
     remember_need,
 )
-from buildgrid_operator.planner.needs import Need, impatient_at, needs_of
+from buildgrid_operator.planner.needs import Need, Needs, impatient_at, needs_of
 from buildgrid_operator.planner.schedules import Floor, floor_at
 from buildgrid_operator.planner.victims import UNREGISTERED, by_use, is_outdated, outdated, staying
 
@@ -66,6 +66,8 @@ class FleetPlan:
     remove: tuple[str, ...] = ()
     """never registered: marked, then deleted"""
     limits: frozenset[Limit] = frozenset()
+    for_work: int | None = None
+    """what an autoscaler should ask for: as `need`, without what it has written itself; None: not known"""
 
     @property
     def acts(self) -> bool:
@@ -92,6 +94,8 @@ class _Draft:
 
     fleet: Fleet
     need: Need
+    work: int
+    """bots that it would need if its autoscaler had written nothing"""
     floor: Floor
     history: FleetHistory
     now: datetime
@@ -133,6 +137,13 @@ class _Draft:
         return min(max(bots, self.floor.bots), policy.max_bots)
 
     @property
+    def for_work(self) -> int:
+        policy = self.fleet.policy
+        if not policy.external:
+            return self.wanted
+        return min(max(self.work, self.floor.bots), policy.max_bots)
+
+    @property
     def have(self) -> int:
         return len(self.here)
 
@@ -158,11 +169,13 @@ def plan(farm: Farm, history: History, now: datetime) -> tuple[Plan, History]:
         return _held(farm, floors), history
     most = {fleet.name: _most(fleet, floors[fleet.name]) for fleet in farm.fleets}
     needs = needs_of(farm, now, most)
+    works = _works(farm, needs, floors, now)
     plans, remembered, wakes = {}, {}, [impatient_at(farm, now)]
     for fleet in farm.fleets:
         draft = _Draft(
             fleet,
             needs.fleets[fleet.name],
+            works.fleets[fleet.name].bots,
             floors[fleet.name],
             history.fleets.get(fleet.name, FleetHistory()),
             now,
@@ -184,6 +197,18 @@ def _most(fleet: Fleet, floor: Floor) -> int:
     if not policy.may_create:
         return len(fleet.bots)
     return policy.max_bots if policy.pinned is None else min(max(policy.pinned, floor.bots), policy.max_bots)
+
+
+def _works(farm: Farm, needs: Needs, floors: Mapping[str, Floor], now: datetime) -> Needs:
+    """What fleets would need if no autoscaler had pinned them. Otherwise it would be told what it said."""
+    if not any(fleet.policy.external for fleet in farm.fleets):
+        return needs
+    fleets = [
+        replace(fleet, policy=replace(fleet.policy, pinned=None)) if fleet.policy.external else fleet
+        for fleet in farm.fleets
+    ]
+    most = {fleet.name: _most(fleet, floors[fleet.name]) for fleet in fleets}
+    return needs_of(replace(farm, fleets=fleets), now, most)
 
 
 def _held(farm: Farm, floors: Mapping[str, Floor]) -> Plan:
@@ -229,7 +254,8 @@ def _grow(draft: _Draft) -> None:
     more = max(0, max(min(draft.wanted, least_lately), draft.floor.bots) - draft.have)
     more = min(more, max(0, policy.max_bots - draft.have))
     if more < draft.wanted - draft.have:
-        draft.limits.add(Limit.SCALE_UP)
+        if policy.scale_up.stabilization:  # else it is a matter of the next pass
+            draft.limits.add(Limit.SCALE_UP)
         draft.wake.append(now + policy.scale_up.stabilization)
     allowed = may_grow(policy.scale_up, draft.history, now, draft.have)
     if allowed is not None and allowed < more:
@@ -306,13 +332,14 @@ def _finished(draft: _Draft) -> FleetPlan:
         cordon=tuple(draft.cordon),
         remove=tuple(draft.remove),
         limits=frozenset(draft.limits),
+        for_work=draft.for_work,
     )
     return _dry(found) if draft.fleet.policy.dry_run else found
 
 
 def _dry(found: FleetPlan) -> FleetPlan:
     reason = f"dry run, nothing is done: {found.reason}"
-    return FleetPlan(found.need, found.have, reason, limits=found.limits)
+    return FleetPlan(found.need, found.have, reason, limits=found.limits, for_work=found.for_work)
 
 
 def _remembered(draft: _Draft, done: FleetPlan) -> FleetHistory:

@@ -81,6 +81,8 @@ class Policy:
     """for example spot; jobs that lost a bot of a class avoid it for a while"""
     pinned: int | None = None
     """so many bots, whatever waits, within floor and max_bots"""
+    external: bool = False
+    """an autoscaler writes `pinned`, and asks what the work needs"""
     max_actions_per_bot: int | None = None
     """a bot that has run so many is replaced"""
     max_surge: int = 1

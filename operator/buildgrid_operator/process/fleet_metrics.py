@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from buildgrid_operator.cluster.kinds import ObjectRef
+from buildgrid_operator.keda.numbers import FleetNumbers
 from buildgrid_operator.planner.plan import FleetPlan
 from buildgrid_operator.process.metrics import Metrics
 from buildgrid_operator.reconcile.fleet_preparing import Prepared
@@ -36,8 +37,10 @@ _GAUGES = (
 class FleetMetrics(Collector):
     """Gauges are those of each fleet's latest pass. Called from threads."""
 
-    def __init__(self, metrics: Metrics, clock: Clock = utc_now) -> None:
+    def __init__(self, metrics: Metrics, numbers: FleetNumbers, clock: Clock = utc_now) -> None:
+        """`numbers` is told of passes, too, so that Prometheus and KEDA are answered the same."""
         self._metrics = metrics
+        self._numbers = numbers
         self._clock = clock
         self._lock = threading.Lock()
         self._figures: dict[ObjectRef, dict[str, Any]] = {}
@@ -72,6 +75,7 @@ class FleetMetrics(Collector):
 
     def seen(self, each: Prepared, plan: FleetPlan, done: Done, figures: Mapping[str, Any]) -> None:
         """A pass ended."""
+        self._numbers.seen(each, plan, done, figures)
         ref = each.read.ref
         place = (ref.namespace, ref.name)
         with self._lock:
@@ -87,6 +91,7 @@ class FleetMetrics(Collector):
 
     def gone(self, ref: ObjectRef) -> None:
         """There is no such fleet any more."""
+        self._numbers.gone(ref)
         place = (ref.namespace, ref.name)
         with self._lock:
             self._figures.pop(ref, None)
@@ -107,6 +112,15 @@ class FleetMetrics(Collector):
                 if attribute in figures:
                     metric.add_metric([ref.namespace, ref.name], float(figures[attribute]))
             yield metric
+        needed = GaugeMetricFamily(
+            "buildgrid_operator_fleet_needed_bots",
+            "What an autoscaler should write: bots that the work needs, within minBots and maxBots. "
+            "Not there while the scheduler does not tell what waits.",
+            labels=_LABELS,
+        )
+        for ref, bots in self._numbers.known().items():
+            needed.add_metric([ref.namespace, ref.name], float(bots))
+        yield needed
         age = GaugeMetricFamily(
             "buildgrid_operator_fleet_oldest_queued_age_seconds",
             "How long the oldest waiting job waits that bots of the fleet could take; 0: none does.",

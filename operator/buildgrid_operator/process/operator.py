@@ -30,6 +30,8 @@ from buildgrid_operator.cluster.kinds import (
 )
 from buildgrid_operator.cluster.own_tokens import OwnTokens
 from buildgrid_operator.desired import ClusterTokens, Settings
+from buildgrid_operator.keda.numbers import FleetNumbers
+from buildgrid_operator.keda.service import ScalerServer
 from buildgrid_operator.process.event_stream import EventStream
 from buildgrid_operator.process.fleet_metrics import FleetMetrics
 from buildgrid_operator.process.leadership import Leadership, LeadershipLost
@@ -166,6 +168,9 @@ class OperatorProcess:
         self._property_sets = PropertySetPass(cache, writer)
         self._pace = _Pace()
         self._streams = FleetStreams(fleet, lambda scheduler: self._add(FarmKey(scheduler)))
+        numbers = FleetNumbers(cache.get, self._streams.heard_at, lambda: self._watches.problem)
+        asked = options.external_scaler
+        self._scaler = ScalerServer(asked, numbers) if asked is not None else None
         self._farm_pass = FarmPass(
             client,
             cache,
@@ -173,7 +178,7 @@ class OperatorProcess:
             fleet,
             self._settings,
             _ClusterUid(client, own.namespace),
-            FleetTelling(writer, self._recorder, FleetMetrics(self._metrics)),
+            FleetTelling(writer, self._recorder, FleetMetrics(self._metrics, numbers)),
             blind=lambda: self._watches.refused(POD),
         )
         self._leadership = Leadership(client, options.lease_namespace, options.lease_name, options.identity)
@@ -213,11 +218,15 @@ class OperatorProcess:
         flush = asyncio.create_task(self._flush(), name="events")
         await asyncio.sleep(0)  # the queues take keys from threads once they run
         self._watches.start()
+        if self._scaler is not None:
+            await self._scaler.start()
         tasks = (hold, work, farms, flush)
         await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
             _end_at_once(next(task for task in tasks if task.done()))
         _log.info("stops")
+        if self._scaler is not None:
+            await self._scaler.stop()
         self._queue.stop()
         self._farms.stop()
         self._streams.stop()

@@ -24,6 +24,8 @@ class Options:
     lease_name: str = "buildgrid-operator"
     monitoring: str = ":8080"
     """HOST:PORT of metrics and health"""
+    external_scaler: str | None = None
+    """HOST:PORT of KEDA's external scaler; None: nowhere"""
     log_form: Literal["json", "text"] = "json"
     log_level: str = "info"
     ca_file: Path | None = None

@@ -72,6 +72,7 @@ def facts_of(
         paused_in=scaling.paused or scaling.paused_scale_in,
         paused_out=scaling.paused or scaling.paused_scale_out,
         dry_run=scaling.dry_run,
+        external=scaling.mode == "External",
         note="; ".join(each.notes) or None,
     )
 

@@ -19,6 +19,7 @@ from buildgrid_operator.reconcile.status_writer import StatusWriter, Told, regar
 from buildgrid_operator.status.conditions import FLEET_CONDITIONS, rfc3339
 from buildgrid_operator.status.events import Happening
 from buildgrid_operator.status.fleet_conditions import FleetFacts, fleet_verdicts
+from buildgrid_operator.status.messages import counted
 from buildgrid_operator.status.writes import FLEET_FIGURES
 
 
@@ -86,11 +87,11 @@ class FleetTelling:
 def _happening(obj: Manifest, plan: FleetPlan, done: Done) -> Happening:
     interrupted = sum(deletion.interrupts for deletion in done.deleted)
     if done.created and not done.deleted:
-        reason, did = "ScaledOut", f"made {done.created} pods"
+        reason, did = "ScaledOut", f"made {counted(done.created, 'pod')}"
     elif not done.created:
-        reason, did = "ScaledIn", f"deleted {len(done.deleted)} pods"
+        reason, did = "ScaledIn", f"deleted {counted(len(done.deleted), 'pod')}"
     else:
-        reason, did = "Replaced", f"made {done.created} pods and deleted {len(done.deleted)}"
+        reason, did = "Replaced", f"made {counted(done.created, 'pod')} and deleted {len(done.deleted)}"
     ended = f", which ended {interrupted} actions: spec.drain.timeout was over" if interrupted else ""
     return Happening(
         regarding=regarding(obj),

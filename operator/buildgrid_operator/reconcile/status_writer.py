@@ -93,7 +93,7 @@ class StatusWriter:
                     type="Normal" if change.good else "Warning",
                     action=change.after.type,
                     reason=change.after.reason,
-                    note=change.after.message or change.after.reason,
+                    note=change.after.message or f"{change.after.type} is {change.after.status}",
                 )
             )
 

@@ -38,6 +38,8 @@ GOOD: dict[str, State] = {
     ),
 }
 """the state of each that nobody needs to look at"""
+_USUAL = ((DRAINING, "Draining"), (SCALING_LIMITED, "Floor"))
+"""by their reason: nobody needs to look at these either"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,9 @@ class Change:
 
     @property
     def good(self) -> bool:
-        """Whether it is now as it should be: a Normal event, else a Warning."""
-        return self.after.status == GOOD.get(self.after.type, "True")
+        """Whether it is now as it should be, or nobody need do anything: a Normal event, else a Warning."""
+        usual = (self.after.type, self.after.reason) in _USUAL
+        return usual or self.after.status == GOOD.get(self.after.type, "True")
 
 
 def changes(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[Change, ...]:

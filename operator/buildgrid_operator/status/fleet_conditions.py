@@ -76,6 +76,8 @@ class FleetFacts:
     paused_in: bool = False
     paused_out: bool = False
     dry_run: bool = False
+    external: bool = False
+    """an autoscaler writes spec.replicas"""
     note: str | None = None
     """what else to tell in Ready's message"""
 
@@ -126,6 +128,9 @@ def _active(facts: FleetFacts) -> Verdict:
     if facts.dry_run:
         return no("DryRun", "scaling.dryRun is set: decisions are told, and not carried out")
     if facts.plan is not None and Limit.PINNED in facts.plan.limits:
+        if facts.external:
+            words = "scaling.mode is External: an autoscaler says in spec.replicas how many bots there are"
+            return Verdict(SCALING_ACTIVE, "True", "Pinned", words)
         words = (
             "spec.replicas says how many bots there are; to let the work decide, remove it: "
             'kubectl patch bgf NAME --type=merge -p \'{"spec":{"replicas":null}}\''
@@ -153,7 +158,7 @@ def _draining(facts: FleetFacts) -> Verdict:
     if facts.drain_note is not None:
         return Verdict(DRAINING, "True", "DrainTimeoutShort", facts.drain_note)
     if facts.draining:
-        words = f"{counted(facts.draining, 'bot')} get no more actions and go when theirs have ended"
+        words = f"{counted(facts.draining, 'bot')} will get no more actions, and go once idle"
         return Verdict(DRAINING, "True", "Draining", words)
     return Verdict(DRAINING, "False", "NothingDrains", "")
 
@@ -162,7 +167,7 @@ def _blocked(facts: FleetFacts) -> Verdict:
     if not facts.blocked:
         return Verdict(CAPACITY_BLOCKED, "False", "NotBlocked", "")
     words = (
-        f"{counted(facts.blocked, 'pod')} wait for a node: {facts.blocked_words}; add nodes, or check "
+        f"no node takes {counted(facts.blocked, 'pod')}: {facts.blocked_words}; add nodes, or check "
         "spec.resources and the pod template's nodeSelector and tolerations"
     )
     return Verdict(CAPACITY_BLOCKED, "True", "Unschedulable", words)

@@ -58,6 +58,7 @@ VALUES: dict[str, Json] = {
             "serviceAccountAnnotations": {"role": "operator"},
             "schedulerCa": {"configMapName": "internal-ca", "key": "root.pem"},
             "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "externalScaler": {"enabled": True, "namespaces": ["keda", "autoscaling"]},
         },
         "uninstall": {"timeoutSeconds": 600, "whenBusy": "Proceed"},
         "postgresql": {"password": "changeme", "persistence": {"storageClassName": "fast"}},

@@ -7,10 +7,11 @@ import pytest
 import yaml
 from buildgrid_operator.api import BotFleet, PropertySet, Scheduler
 from buildgrid_operator.desired.bots import bot_pod, check, notices
+from buildgrid_operator.keda.answers import TARGET, target_of
 from buildgrid_operator.planner.policy import Schedule
 from buildgrid_operator.planner.schedules import floor_at
 
-from tests.unit.charts.rendering import EXAMPLES, Json
+from tests.unit.charts.rendering import EXAMPLES, Json, find, needs_helm, objects, template
 from tests.unit.operator.desired.bots.cases import fleet_inputs
 from tests.unit.operator.desired.cases import changed
 from tests.unit.operator.desired.restricted import violations
@@ -75,3 +76,34 @@ def test_an_autoscaler_is_about_a_fleet_that_lets_it_and_within_its_bounds() -> 
         assert autoscaler["spec"]["minReplicas"] == scaling.min_bots
         assert autoscaler["spec"]["maxReplicas"] == scaling.max_bots
     assert external == {}
+
+
+def test_an_autoscaler_asks_for_the_bots_of_its_fleet_one_for_each() -> None:
+    (autoscaler,) = _objects("HorizontalPodAutoscaler")
+    (metric,) = autoscaler["spec"]["metrics"]
+    asked = metric["external"]
+    assert asked["metric"]["name"] == "buildgrid_operator_fleet_needed_bots"
+    assert asked["metric"]["selector"]["matchLabels"] == {
+        "name": autoscaler["spec"]["scaleTargetRef"]["name"]
+    }
+    assert asked["target"] == {"type": "AverageValue", "averageValue": str(TARGET)}
+
+
+@needs_helm
+def test_the_scaled_object_that_is_shown_asks_where_the_chart_answers_for_a_fleet_that_is_there() -> None:
+    """It is a comment: without KEDA a cluster does not know the kind."""
+    text = (EXAMPLES / "bot-fleet-external.yaml").read_text(encoding="utf-8")
+    lines = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
+    shown = yaml.safe_load("\n".join(lines[lines.index("apiVersion: keda.sh/v1alpha1") :]))["spec"]
+    (trigger,) = shown["triggers"]
+    target = target_of("builds", trigger["metadata"])
+    (fleet,) = (each for each in _FLEETS if each.metadata.name == target.name)
+    assert shown["scaleTargetRef"]["name"] == target.name
+    assert fleet.spec.scaling.mode == "External"
+    assert shown["maxReplicaCount"] == fleet.spec.scaling.max_bots
+    values = {"operator": {"externalScaler": {"enabled": True}}}
+    made = objects(template(values, release="buildgrid", namespace="buildgrid-system").stdout)
+    service = find(made, "Service", "buildgrid-operator-scaler")
+    (port,) = service["spec"]["ports"]
+    place = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{port['port']}"
+    assert trigger["metadata"]["scalerAddress"] == place

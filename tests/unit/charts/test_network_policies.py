@@ -75,6 +75,22 @@ def test_a_connection_comes_through_or_not(caller: str, target: str, port: int, 
     assert is_allowed(_policies(), places[caller], to, port) == allowed
 
 
+@pytest.mark.parametrize(
+    ("values", "namespace", "allowed"),
+    [
+        ("everything", "keda", True),
+        ("everything", "autoscaling", True),
+        ("everything", "elsewhere", False),
+        ("defaults", "keda", False),
+    ],
+)
+def test_who_may_ask_how_many_bots_are_needed(values: str, namespace: str, allowed: bool) -> None:
+    found = rendered(values)
+    policies = [obj for obj in found if obj["kind"] == "NetworkPolicy"]
+    labels = find(found, "Deployment", "demo-buildgrid-operator")["spec"]["template"]["metadata"]["labels"]
+    assert is_allowed(policies, Pod(namespace, {"app": "keda"}), Pod(NAMESPACE, labels), 9090) == allowed
+
+
 def test_the_postgresql_opens_no_connection() -> None:
     policy = find(rendered("defaults"), "NetworkPolicy", "demo-buildgrid-postgresql")["spec"]
     assert "Egress" in policy["policyTypes"]

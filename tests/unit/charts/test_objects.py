@@ -345,6 +345,19 @@ def test_the_service_monitor_finds_the_operators_service() -> None:
     assert endpoint["port"] == port["name"]
 
 
+def test_keda_reaches_the_port_at_which_the_operator_is_told_to_listen() -> None:
+    found = rendered("everything")
+    service = find(found, "Service", "demo-buildgrid-operator-scaler")["spec"]
+    pod = find(found, "Deployment", "demo-buildgrid-operator")["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert service["selector"].items() <= pod["metadata"]["labels"].items()
+    (port,) = service["ports"]
+    (target,) = (each for each in container["ports"] if each["name"] == port["targetPort"])
+    assert f"--external-scaler-listen=:{target['containerPort']}" in container["args"]
+    asked = rendered("defaults")
+    assert not [obj for obj in asked if obj["metadata"]["name"].endswith("-scaler")]
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_ports_that_are_probed_or_served_exist(name: str) -> None:
     for pod, found in pods(rendered(name)):

@@ -12,6 +12,7 @@ pytestmark = needs_helm
 VALUES: dict[str, Json] = {
     "cluster-wide": {},
     "namespaced": {"operator": {"scope": "Namespaced", "allowUnsafePodTemplates": True}},
+    "KEDA": {"operator": {"externalScaler": {"enabled": True}}},
     "air gap": {"global": {"imageRegistry": "mirror.example.org", "imagePullSecrets": ["a", "b"]}},
 }
 

@@ -18,6 +18,7 @@ EVERYTHING: dict[str, Any] = {
     "maxActionsPerBot": 100,
     "rollout": {"maxSurge": 3, "maxUnavailable": 2},
     "scaling": {
+        "mode": "External",
         "minBots": 1,
         "maxBots": 20,
         "warmBots": 2,
@@ -65,6 +66,7 @@ def test_every_field_reaches_the_planner() -> None:
         cost=250.0,
         capacity_class="spot",
         pinned=5,
+        external=True,
         max_actions_per_bot=100,
         max_surge=3,
         max_unavailable=2,

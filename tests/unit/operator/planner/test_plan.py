@@ -219,6 +219,15 @@ def test_rates_bound_growth_in_a_period() -> None:
     assert third.fleets["linux"].create == 4
 
 
+def test_work_that_has_just_come_is_not_said_to_be_limited_by_rules_that_there_are_not() -> None:
+    farm = Farm([fleet(policy=Policy(max_bots=4))], [], seen=NOON)
+    _, history = plan(farm, History(), NOON)
+    soon = NOON + seconds(10)
+    found, _ = plan(replace(farm, demands=[demand(2)], seen=soon), history, soon)
+    assert found.fleets["linux"].need == 2
+    assert Limit.SCALE_UP not in found.fleets["linux"].limits
+
+
 def test_a_percentage_counts_from_the_beginning_of_the_period() -> None:
     rules = ScalingRules(rates=(Rate(RateUnit.PERCENT, 50, MINUTE),))
     there = fleet(bots(IDLE, 5), policy=Policy(max_bots=100, scale_down=rules))

@@ -180,3 +180,13 @@ def test_a_decision_stays_in_the_status_until_there_is_another(world: FarmWorld)
         world.after(10).hears().run()
     assert "2 bots are created" in world.status()["lastDecision"]["message"]
     assert [event.reason for event in world.nobody.events if event.action == "Scaling"] == ["ScaledOut"]
+
+
+@pytest.mark.parametrize(("mode", "words"), [("Auto", "remove it"), ("External", "an autoscaler says")])
+def test_a_number_of_bots_that_is_told_is_not_to_be_removed_where_an_autoscaler_tells_it(
+    world: FarmWorld, mode: str, words: str
+) -> None:
+    world.fleet(replicas=2, scaling={**TWO, "mode": mode})
+    world.hears().run()
+    active = world.conditions()["ScalingActive"]
+    assert (active["reason"], words in active["message"]) == ("Pinned", True)

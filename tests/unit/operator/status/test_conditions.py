@@ -81,6 +81,16 @@ def test_of_a_new_object_only_readiness_and_what_is_wrong_is_news() -> None:
     assert [(c.after.type, c.good) for c in found] == [("Ready", False), ("Stalled", False)]
 
 
+def test_what_nobody_need_do_anything_about_is_no_warning() -> None:
+    drains, short = (Verdict("Draining", "True", each, "x") for each in ("Draining", "DrainTimeoutShort"))
+    types = ["Draining"]
+    conditions = [
+        merged((), [each], types=types, generation=1, now=datetime(2026, 11, 24, tzinfo=UTC))
+        for each in (drains, short)
+    ]
+    assert [change.good for found in conditions for change in changes((), found)] == [True, False]
+
+
 def test_a_condition_can_be_asked_for() -> None:
     conditions = merge((), READY, FINE)
     assert is_true(conditions, "Ready")
