@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from importlib import metadata
+from typing import Any
 
 # gRPC's core writes lines of its own to standard error, and looks at this when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -29,15 +29,26 @@ INTERRUPTED, NOBODY_READS = 128 + signal.SIGINT, 128 + signal.SIGPIPE
 """Exit codes, as a shell tells them of a program that a signal ends."""
 
 
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that takes as long as a command's own work."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:  # noqa: A002 - argparse's word
+        super().__init__(option_strings, dest, nargs=0, help=help, default=argparse.SUPPRESS)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib import metadata
+
+        print(parser.prog, metadata.version("buildgrid-kubernetes"))
+        parser.exit()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand; returns the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="buildgrid-scheduler", description="A scheduler for remote build execution."
     )
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {metadata.version('buildgrid-kubernetes')}"
-    )
+    parser.add_argument("--version", action=_Version, help="show program's version number and exit")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, purpose in COMMANDS.items():
         if given[:1] == [name]:

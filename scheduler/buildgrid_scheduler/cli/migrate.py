@@ -26,13 +26,13 @@ def run(options: argparse.Namespace) -> int:
     from buildgrid_scheduler.config import ConfigError, load_config
     from buildgrid_scheduler.server.database_errors import fatal_reason, outage
     from buildgrid_scheduler.server.database_url import checked_url, url_source
-    from buildgrid_scheduler.store.migrate import (
+    from buildgrid_scheduler.store.migrate import upgrade
+    from buildgrid_scheduler.store.provider import SqlProvider
+    from buildgrid_scheduler.store.revisions import (
         IncompatibleDatabaseError,
         database_revision,
         head_revision,
-        upgrade,
     )
-    from buildgrid_scheduler.store.provider import SqlProvider
 
     try:
         config = load_config(options.config)

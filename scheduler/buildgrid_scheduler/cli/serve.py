@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     from buildgrid_scheduler.server.config_files import read_checked
     from buildgrid_scheduler.server.folders import make_folders
     from buildgrid_scheduler.server.grpc_server import StartError
-    from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
+    from buildgrid_scheduler.store.revisions import IncompatibleDatabaseError
 
     try:
         source = ConfigSource(options.config, overrides(options))

@@ -87,7 +87,7 @@ def run_on_target(command: str, options: argparse.Namespace, run: Callable[[Targ
     from buildgrid_scheduler.config import ConfigError
     from buildgrid_scheduler.core.errors import InvalidArgument, SchedulerError
     from buildgrid_scheduler.server.database_errors import fatal_reason, outage
-    from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
+    from buildgrid_scheduler.store.revisions import IncompatibleDatabaseError
 
     try:
         with open_target(options) as target:
@@ -112,8 +112,8 @@ def open_target(options: argparse.Namespace) -> Iterator[Target]:
     DBAPIError.
     """
     from buildgrid_scheduler.config import load_config
-    from buildgrid_scheduler.store.migrate import runs_on
     from buildgrid_scheduler.store.provider import SqlProvider
+    from buildgrid_scheduler.store.revisions import runs_on
 
     overrides = {} if options.data is None else {"data": options.data}
     config = load_config(options.config, overrides)

@@ -49,6 +49,10 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+URL_VARIABLE = "DATABASE_URL"
+"""of the environment; where no field says where the database is"""
+
+
 class DatabaseConfig(Section):
     """Where the PostgreSQL is."""
 

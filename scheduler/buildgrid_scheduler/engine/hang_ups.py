@@ -1,9 +1,13 @@
-"""Bots whose calls break off: their sessions are not believed for the whole keepalive any more.
+"""Bots that fall silent while they should be calling: they are not believed for the whole keepalive any more.
 
 A call that is held, or on its way, ends before its time when its bot is killed, when its machine vanishes
 (gRPC's keepalive finds that out), or when it hangs up to call again at once, as ours does when there is news.
+A bot that lets its calls be held while it works (`Synchronize.hold_full`) calls again moments after an
+answer, too. So an answer that leaves it with leases counts like a call that broke off, and there is no moment
+in which it can die unnoticed.
+
 Who calls again is not looked at. Of the others the session ends GRACE after the call did, and its jobs wait
-again then.
+again then. That an answer is lost harms nobody: whoever has a job then calls again within GRACE, as ever.
 
 What is noted is in memory, and written once in `session_expiry_interval`, all in one transaction. The
 database has the last word: a session that has been called for since, on whatever replica, is left alone.
@@ -18,10 +22,10 @@ from buildgrid_scheduler.engine.items import Effects
 from buildgrid_scheduler.store.hot_connection import Statements
 
 GRACE = timedelta(seconds=30)
-"""So long a session outlives the call that broke off, at most. A network that was away for a moment ends no
-bot, and ours calls again within seconds."""
+"""So long a session outlives such a call, at most. A network that was away for a moment ends no bot, and ours
+calls again within seconds: within 2 s of an answer, whatever it works on."""
 SETTLED = timedelta(seconds=2)
-"""Who hangs up to call again has done so by then."""
+"""Who hangs up to call again, or was answered, has mostly done so by then."""
 
 _LOCK = """
 SELECT b.name FROM bots b JOIN unnest(%s::text[], %s::text[]) AS t(name, call)
@@ -36,7 +40,8 @@ WHERE b.name = t.name AND b.expires_at > t.until
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """A call that broke off, and when. `call_id`: empty for the one that opened the session."""
+    """A call that ended so that another must follow, and when. `call_id`: empty for the one that opened the
+    session."""
 
     session_name: str
     call_id: str
@@ -51,7 +56,7 @@ class HangUps:
         self._noted: dict[str, HangUp] = {}
 
     def note(self, session_name: str, call_id: str) -> None:
-        """The latest call of a session, as far as this replica knows, broke off."""
+        """The latest call of a session, as far as this replica knows, broke off or must be followed."""
         self._noted[session_name] = HangUp(session_name, call_id, self._clock())
 
     def called(self, sessions: Iterable[str]) -> None:

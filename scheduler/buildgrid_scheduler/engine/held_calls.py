@@ -55,7 +55,10 @@ class HeldCalls:
                 self._note_broken(item)
             future.add_done_callback(lambda late: self._undo_late(item, late))
             raise
-        return future.result()
+        answer = future.result()
+        if hold > 0 and item.hold_full and answer.leases and not self._leaving:
+            self._hang_ups.note(item.session_name, item.call_id)
+        return answer
 
     def conclude(self, outcome: SessionOutcome, expires_at: datetime, delivery: Delivery) -> None:
         """Answer a call whose batch is committed, or hold it."""

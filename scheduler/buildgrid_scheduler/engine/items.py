@@ -147,7 +147,8 @@ class Synchronize:
     capacity_class: str = ""
     """of its session, while it is held; see SessionOutcome.kind"""
     hold_full: bool = False
-    """hold it, too, while the bot has no slot free or takes nothing new, as long as it has leases"""
+    """hold it, too, while the bot has no slot free or takes nothing new, as long as it has leases. A bot that
+    asks for this calls again within seconds of each answer as long as it has leases"""
     patient_until: float = float("inf")
     """time.monotonic() when the caller stops waiting by itself"""
     broken_off: bool = False

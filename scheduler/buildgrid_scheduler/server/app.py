@@ -44,7 +44,7 @@ from buildgrid_scheduler.server.ports import refuse_taken_ports
 from buildgrid_scheduler.server.reload import Outcome, Reloader
 from buildgrid_scheduler.server.replica import Replica
 from buildgrid_scheduler.server.stopping import all_done, tried, tried_within
-from buildgrid_scheduler.store.migrate import head_revision
+from buildgrid_scheduler.store.revisions import head_revision
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ from buildgrid_scheduler.server.database_errors import fatal_reason, outage
 from buildgrid_scheduler.server.database_url import notify_source, read_source, url_source
 from buildgrid_scheduler.server.postgres_keeper import PostgresKeeper
 from buildgrid_scheduler.store.embedded import EmbeddedPostgres
-from buildgrid_scheduler.store.migrate import database_revision, head_revision, runs_on, upgrade
+from buildgrid_scheduler.store.migrate import upgrade
 from buildgrid_scheduler.store.provider import SqlProvider
+from buildgrid_scheduler.store.revisions import database_revision, head_revision, runs_on
 
 log = logging.getLogger(__name__)
 FIRST_RETRY, LAST_RETRY = 0.5, 5.0  # seconds

@@ -8,10 +8,8 @@ import psycopg
 from sqlalchemy import make_url
 
 from buildgrid_scheduler.config import ConfigError
-from buildgrid_scheduler.config.model import DatabaseConfig
+from buildgrid_scheduler.config.model import URL_VARIABLE, DatabaseConfig
 from buildgrid_scheduler.config.values import postgres_url
-
-VARIABLE = "DATABASE_URL"
 
 
 def url_source(
@@ -24,9 +22,9 @@ def url_source(
     """
     if config.url is not None or config.url_file is not None:
         return _other_source(config.url, config.url_file, "database.url_file", config)
-    if not (given := environment.get(VARIABLE)):
+    if not (given := environment.get(URL_VARIABLE)):
         return None
-    url = checked_url(given, VARIABLE)
+    url = checked_url(given, URL_VARIABLE)
     return _with_password(lambda: url, config)
 
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from buildgrid_scheduler.config import Config
 from buildgrid_scheduler.config.load import ReadConfig
+from buildgrid_scheduler.config.model import URL_VARIABLE
 from buildgrid_scheduler.config.problems import Location
 from buildgrid_scheduler.config.storage import DiskStorageConfig, MemoryStorageConfig
-from buildgrid_scheduler.server.database_url import VARIABLE
 
 DATA: Location = ("data",)
 _OURS = frozenset(
@@ -68,7 +68,7 @@ def make_folders(read: ReadConfig, environment: Mapping[str, str] = os.environ) 
 
 def _folders(config: Config, environment: Mapping[str, str]) -> Iterator[_Folder]:
     database, storage = config.database, config.storage
-    if config.needs_database and not (database.url or database.url_file or environment.get(VARIABLE)):
+    if config.needs_database and not (database.url or database.url_file or environment.get(URL_VARIABLE)):
         yield _Folder(config.data / "postgres", DATA)
     if isinstance(storage, MemoryStorageConfig):
         return

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -13,7 +14,18 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from buildgrid_scheduler.core.errors import Unavailable
 
-CONNECT_TIMEOUT = 10  # seconds
+_PATIENCE = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",  # milliseconds
+}
+"""How a server that went away without a word, as with its machine, is found out, unless the URL knows better.
+
+A connection that waits is asked for a sign of life after 10 s, and given up after 25 s, as is one of which
+nobody acknowledges what it has sent. (Of themselves they would wait for hours.)
+"""
 
 
 class SqlProvider:
@@ -27,9 +39,7 @@ class SqlProvider:
         self._source = url if callable(url) else lambda: url
         self._engine = create_engine(
             self.sqlalchemy_url,
-            creator=lambda: psycopg.connect(
-                self._dsn, connect_timeout=CONNECT_TIMEOUT, application_name="buildgrid-scheduler"
-            ),
+            creator=lambda: self.connect(application_name="buildgrid-scheduler"),
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
@@ -57,7 +67,10 @@ class SqlProvider:
 
     @property
     def _dsn(self) -> str:
-        return self.sqlalchemy_url.set(drivername="postgresql").render_as_string(hide_password=False)
+        """For libpq, to which a plus is a plus, and a space none that is allowed."""
+        url = self.sqlalchemy_url.set(drivername="postgresql").render_as_string(hide_password=False)
+        place, mark, query = url.partition("?")
+        return (place + mark + query.replace("+", "%20")).replace(" ", "%20")
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -76,14 +89,7 @@ class SqlProvider:
     def connect(self, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """A raw connection of one's own. Raises psycopg.OperationalError when the server is away."""
         options.setdefault("application_name", f"buildgrid-scheduler-{os.getpid()}")
-        return psycopg.connect(
-            self._dsn,
-            connect_timeout=CONNECT_TIMEOUT,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            **options,
-        )
+        return psycopg.connect(**{**_PATIENCE, **conninfo_to_dict(self._dsn), **options})
 
     def close(self) -> None:
         """Close the pooled connections."""

@@ -80,7 +80,7 @@ UNION ALL SELECT h.job_name, NULL, false, h.result FROM hit h
 """
 
 # Before ENQUEUE is run again after a commit that may have gone through.
-JOBS_OF_OPERATIONS = "SELECT name, job_name FROM operations WHERE name = ANY(%s)"
+JOBS_OF_OPERATIONS = "SELECT name, job_name FROM operations WHERE name = ANY(%s::text[])"
 
 # A statement of its own: ENQUEUE may have waited for the transaction that made the job, whose row in the
 # queue is not in its snapshot.
@@ -140,12 +140,12 @@ SELECT name, instance_name, bot_id, capacity, completed_leases, latest_call, cap
        drained,
        CASE WHEN drained THEN (SELECT d.disrupted FROM drains d WHERE d.instance_name = bots.instance_name
                                AND d.bot_id = bots.bot_id) END
-FROM bots WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE
+FROM bots WHERE name = ANY(%s::text[]) ORDER BY name FOR NO KEY UPDATE
 """
 
 # For a bot that was marked while LOCK_SESSIONS waited for its row.
 DISRUPTED_SESSIONS = """
-SELECT b.name FROM bots b WHERE b.name = ANY(%s) AND (
+SELECT b.name FROM bots b WHERE b.name = ANY(%s::text[]) AND (
   SELECT d.disrupted FROM drains d WHERE d.instance_name = b.instance_name AND d.bot_id = b.bot_id)
 """
 
@@ -154,10 +154,10 @@ SELECT l.session_name, l.job_name, l.state, l.told_at, l.started_at, l.requireme
        l.queued_at, j.instance_name, j.action_digest, j.do_not_cache, j.n_tries, j.n_infra_tries,
        l.partial_metadata
 FROM leases l JOIN jobs j ON j.name = l.job_name
-WHERE l.session_name = ANY(%s) ORDER BY l.job_name FOR UPDATE OF l
+WHERE l.session_name = ANY(%s::text[]) ORDER BY l.job_name FOR UPDATE OF l
 """
 
-LEASE_ACTIONS = "SELECT name, action FROM jobs WHERE name = ANY(%s)"
+LEASE_ACTIONS = "SELECT name, action FROM jobs WHERE name = ANY(%s::text[])"
 
 COMPLETE_JOBS = """
 UPDATE jobs j SET completed_at = %s, response = d.response, status_code = d.status, worker_name = d.worker,
@@ -182,7 +182,7 @@ ON CONFLICT (instance_name, action_digest) DO UPDATE SET result = excluded.resul
   stored_at = excluded.stored_at
 """
 
-DELETE_LEASES = "DELETE FROM leases WHERE job_name = ANY(%s)"
+DELETE_LEASES = "DELETE FROM leases WHERE job_name = ANY(%s::text[])"
 
 # For jobs that were cancelled while a bot had them, when it has let go: who ran them, and when.
 NOTE_STOPPED = """
@@ -196,11 +196,12 @@ WHERE j.name = d.name AND j.worker_name IS NULL
 # Before DELETE_LEASES: what waits keeps its priority and queued time. The counts are added to: an earlier
 # loss may be acquitted meanwhile (engine.takeovers). A job that a bot could not do avoids all bots that have
 # had it, and for longer, until `rather`, where there is another that is like the last in all that jobs may
-# require.
+# require. Those bots are to look out for it; a row that somebody has locked just now is not waited for, since
+# that could be a deadlock.
 REQUEUE = """
 WITH back AS (
   SELECT l.job_name, l.instance_name, t.hash, l.property_label, l.priority, l.queued_at, t.tries, t.infra,
-         t.attempt::jsonb AS attempt, t.avoid, had.bots,
+         t.attempt::jsonb AS attempt, t.avoid, t.bot, had.bots,
          CASE WHEN had.bots IS NOT NULL AND EXISTS (
            SELECT 1 FROM bots o WHERE o.instance_name = l.instance_name AND o.bot_id <> ALL(had.bots)
              AND o.status = 1 AND NOT o.drained AND o.expires_at > t.now
@@ -218,6 +219,13 @@ WITH back AS (
     attempts = CASE WHEN b.attempt IS NULL THEN j.attempts
                     ELSE coalesce(j.attempts, '[]'::jsonb) || b.attempt END
   FROM back b WHERE j.name = b.job_name
+), had_it AS MATERIALIZED (
+  SELECT o.name, b.until FROM back b
+  JOIN bots o ON o.instance_name = b.instance_name AND o.bot_id = ANY(b.bots) AND o.bot_id <> b.bot
+  ORDER BY o.name FOR NO KEY UPDATE OF o SKIP LOCKED
+), warned AS (
+  UPDATE bots o SET avoided_until = greatest(o.avoided_until, h.until)
+  FROM (SELECT name, max(until) AS until FROM had_it GROUP BY name) h WHERE o.name = h.name
 )
 INSERT INTO queue (job_name, instance_name, requirement_hash, property_label, priority, queued_at,
                    avoid_class, avoid_bots, avoid_until)
@@ -241,7 +249,7 @@ FROM unnest(%s::timestamptz[], %s::text[], %s::int2[], %s::text[], %s::text[], %
 WHERE b.name = t.name
 """
 
-DELETE_SESSIONS = "DELETE FROM bots WHERE name = ANY(%s)"
+DELETE_SESSIONS = "DELETE FROM bots WHERE name = ANY(%s::text[])"
 
 # Choose in index order without locks, lock what was chosen, skip what others hold: a replica never locks
 # what it does not take. `chosen` above the number of rows means that others were faster: ask again.
@@ -302,7 +310,7 @@ CLAIM_BY_PRIORITY_FOR_CLASS, CLAIM_BY_AGE_FOR_CLASS = (
 CLAIM_BY_PRIORITY_FOR_BOT, CLAIM_BY_AGE_FOR_BOT = _claim_past(_BOT, _BY_PRIORITY), _claim_past(_BOT, _BY_AGE)
 
 # A suspect was claimed for a bot that still runs something else: it is told of it only after that.
-TELL_LATER = "UPDATE leases SET told_at = NULL WHERE job_name = ANY(%s)"
+TELL_LATER = "UPDATE leases SET told_at = NULL WHERE job_name = ANY(%s::text[])"
 
 # The distinct (instance, hash) with waiting jobs: one index probe each, however deep the queue is. A suspect
 # requires what its hash without the prefix does (core.suspects).
@@ -325,7 +333,7 @@ SELECT o.name, o.instance_name, o.job_name, o.cancelled, j.action_digest, j.comp
        c.instance, c.workflow, c.actor, c.subject
 FROM operations o JOIN jobs j ON j.name = o.job_name LEFT JOIN leases l ON l.job_name = o.job_name
 LEFT JOIN client_identities c ON c.id = o.client_identity_id
-WHERE o.name = ANY(%s)
+WHERE o.name = ANY(%s::text[])
 """
 
 NOTIFY = "SELECT pg_notify(%s, p) FROM unnest(%s::text[]) AS t(p)"

@@ -213,7 +213,7 @@ async def test_directories_come_back_as_trees_with_their_symlinks(
 
 async def test_old_output_fields_are_understood(farm: FakeFarm, start_bot: StartBot) -> None:
     await start_bot()
-    command = Command(output_files=["f", "l", "gone"], output_directories=["d/deep"])
+    command = Command(output_files=["f", "l", "gone"], output_directories=["d/deep", "d/empty"])
     action = farm.shell("echo f > f; ln -s f l; echo x > d/deep/x", command=command)
 
     result = result_of(await farm.finished(await farm.submit(action)))
@@ -221,7 +221,9 @@ async def test_old_output_fields_are_understood(farm: FakeFarm, start_bot: Start
     assert [file.path for file in result.output_files] == ["f"]
     assert [link.path for link in result.output_file_symlinks] == ["l"]
     assert [link.path for link in result.output_symlinks] == ["l"]
-    assert [directory.path for directory in result.output_directories] == ["d/deep"]
+    assert [directory.path for directory in result.output_directories] == ["d/deep", "d/empty"]
+    empty = Tree.FromString(farm.cas.get(result.output_directories[1].tree_digest))
+    assert empty == Tree(root=Directory()), "it was made beforehand"
 
 
 async def test_symlinks_among_inputs_are_kept(farm: FakeFarm, start_bot: StartBot, sandbox: Sandbox) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from buildgrid_scheduler.cli.main import main
-from buildgrid_scheduler.store.migrate import head_revision
+from buildgrid_scheduler.store.revisions import head_revision
 
 from tests.farm.database import Databases, drop_database, rows
 

@@ -14,8 +14,8 @@ from buildgrid_scheduler.core.requirements import Offer
 from buildgrid_scheduler.engine.history import JobHistories
 from buildgrid_scheduler.engine.items import Enqueue, Synchronized
 from buildgrid_scheduler.store.provider import SqlProvider
-from buildgrid_scheduler.store.schema import JobEntry, LeaseEntry, OperationEntry, QueueEntry
-from sqlalchemy import any_, literal, or_, select, update
+from buildgrid_scheduler.store.schema import BotEntry, JobEntry, LeaseEntry, OperationEntry, QueueEntry
+from sqlalchemy import and_, any_, exists, literal, or_, select, update
 
 from tests.integration.engine.believing_bot import Bot
 from tests.integration.engine.faults import FaultsOnDemand
@@ -141,15 +141,20 @@ class Farm:
             return set(session.execute(query).scalars())
 
     def avoiding(self, bot: Bot) -> set[str]:
-        """The jobs that are not for bots of this class, or not for this one, now."""
+        """The jobs that are not for bots of this class, or not for this one, now.
+
+        A bot whose session was closed before it opened another one is not known any more.
+        """
         with self.provider.session() as session:
+            now = self.replicas[0].clock()
+            looks_out = exists().where(BotEntry.name == bot.session, BotEntry.avoided_until > now)
             query = select(QueueEntry.job_name).where(
                 QueueEntry.instance_name == bot.instance,
                 or_(
                     QueueEntry.avoid_class == bot.capacity_class,
-                    literal(bot.bot_id) == any_(QueueEntry.avoid_bots),
+                    and_(literal(bot.bot_id) == any_(QueueEntry.avoid_bots), looks_out),
                 ),
-                QueueEntry.avoid_until > self.replicas[0].clock(),
+                QueueEntry.avoid_until > now,
             )
             return set(session.execute(query).scalars())
 

@@ -149,6 +149,42 @@ def test_two_bots_that_cannot_do_it_do_not_pass_it_to_each_other_past_the_one_th
     assert asks(replica, good, "good") == [job]
 
 
+def test_one_that_lost_it_before_is_not_given_it_either_while_others_may_have_it(replica: Replica) -> None:
+    """It did not fail there: the bot was taken for dead, and calls again."""
+    lost, good = replica.open("lost"), replica.open("good")
+    replica.enqueue("action")
+    job = replica.take(lost, "lost")
+    replica.sync(lost, "lost", reports={job: Report(ACTIVE)})
+    replica.close(lost)
+    lost, bad = replica.open("lost"), replica.open("bad")
+    assert failed(replica, bad) == job
+    assert asks(replica, lost, "lost") == []
+    assert asks(replica, good, "good") == [job]
+
+
+def test_the_first_of_two_that_cannot_do_it_is_kept_from_it_as_long_as_the_second(replica: Replica) -> None:
+    first, second = replica.open("first"), replica.open("second")
+    replica.open("busy")
+    replica.enqueue("action")
+    job = failed(replica, first, "first")
+    replica.clock.advance(A_WHILE - SECOND)
+    assert failed(replica, second, "second") == job
+    replica.clock.advance(A_WHILE - SECOND)
+    assert asks(replica, first, "first") == []
+    replica.clock.advance(2 * SECOND)
+    assert asks(replica, first, "first") == [job]
+
+
+def test_a_bot_whose_row_is_locked_is_not_waited_for(replica: Replica, provider: SqlProvider) -> None:
+    """Who locks it may wait for the very bot that fails here."""
+    first, second = replica.open("first"), replica.open("second")
+    replica.enqueue("action")
+    job = failed(replica, first, "first")
+    with provider.connect() as connection:
+        connection.execute("SELECT 1 FROM bots WHERE name = %s FOR UPDATE", (first,))
+        assert failed(replica, second, "second") == job
+
+
 def test_it_is_given_other_jobs_meanwhile(replica: Replica) -> None:
     replica.enqueue("action")
     session = replica.open("bad")

@@ -242,6 +242,101 @@ def test_a_newer_call_that_meets_the_doubt_is_believed(
     Races(monkeypatch, provider).in_every_order(scene, least=2)
 
 
+# --- bots that are answered, and should call again soon
+
+
+async def given_a_job(replica: Replica, session: str, *, hold_full: bool = True) -> tuple[str, str]:
+    """A call is answered with a job, and the bot says nothing since; returns the call, and the job."""
+    replica.enqueue("action")
+    item = call_of(replica, session, hold_full=hold_full)
+    task = asyncio.create_task(replica.engine.synchronize(item, hold=300))
+    (told,) = (await asyncio.wait_for(task, 30)).leases
+    return item.call_id, told.job_name
+
+
+async def test_the_job_of_a_bot_that_died_before_its_first_call_for_it_waits_again_after_the_grace(
+    replica: Replica, provider: SqlProvider
+) -> None:
+    session = replica.open()
+    await given_a_job(replica, session)
+    assert expiry(provider, session) > replica.clock() + KEEPALIVE - MOMENT
+    replica.clock.advance(SETTLED)
+    assert a_round_of_the_timers(replica) == 0
+    replica.clock.advance(GRACE - SETTLED - MOMENT)
+    assert a_round_of_the_timers(replica) == 0, "it may still call"
+    replica.clock.advance(2 * MOMENT)
+    assert a_round_of_the_timers(replica) == 1
+
+
+async def test_a_bot_that_calls_for_its_job_within_the_grace_keeps_it(
+    replica: Replica, provider: SqlProvider
+) -> None:
+    """As one whose network was away for a while; or whose first answer was lost, and that has no job yet."""
+    session = replica.open()
+    await given_a_job(replica, session)
+    replica.clock.advance(SETTLED)
+    a_round_of_the_timers(replica)
+    assert expiry(provider, session) < replica.clock() + GRACE
+    replica.clock.advance(GRACE - SETTLED - MOMENT)
+    assert a_round_of_the_timers(replica) == 0
+    (told,) = replica.sync(session).leases  # as if it had not heard of it: told once more
+    replica.sync(session, reports={told.job_name: Report(ACTIVE)})
+    assert expiry(provider, session) > replica.clock() + KEEPALIVE - MOMENT
+    replica.clock.advance(GRACE)
+    assert a_round_of_the_timers(replica) == 0
+
+
+async def test_a_bot_that_calls_soon_after_the_answer_is_not_looked_at(replica: Replica) -> None:
+    session = replica.open()
+    _, job = await given_a_job(replica, session)
+    replica.sync(session, reports={job: Report(ACTIVE)})
+    replica.clock.advance(SETTLED)
+    assert replica.engine.hang_ups.settled() == []
+
+
+async def test_a_bot_that_does_not_promise_to_call_soon_is_believed(
+    replica: Replica, provider: SqlProvider
+) -> None:
+    session = replica.open()
+    await given_a_job(replica, session, hold_full=False)
+    replica.clock.advance(SETTLED)
+    assert replica.engine.hang_ups.settled() == []
+
+
+async def test_an_answer_without_leases_needs_no_call_soon(replica: Replica) -> None:
+    session = replica.open()
+    item = call_of(replica, session, hold_full=True)
+    assert (await replica.engine.synchronize(item, hold=0.01)).leases == ()
+    replica.clock.advance(SETTLED)
+    assert replica.engine.hang_ups.settled() == []
+
+
+async def test_an_answer_that_arrives_after_the_next_call_did_shortens_nothing(
+    replica: Replica, provider: SqlProvider
+) -> None:
+    """The bot gave that call up, and has called again; the answer is noted last."""
+    session = replica.open()
+    old, job = await given_a_job(replica, session)
+    replica.sync(session, reports={job: Report(ACTIVE)})
+    replica.engine.hang_ups.note(session, old)
+    replica.clock.advance(SETTLED)
+    a_round_of_the_timers(replica)
+    assert expiry(provider, session) > replica.clock() + KEEPALIVE - SETTLED - MOMENT
+
+
+async def test_what_a_replica_that_stops_has_answered_shortens_nothing(replica: Replica) -> None:
+    early, late = replica.open("early"), replica.open("late")
+    item = call_of(replica, early, bot_id="early", hold_full=True)
+    replica.enqueue("first")
+    assert (await replica.engine.synchronize(item, hold=300)).leases
+    replica.engine.send_elsewhere()
+    replica.enqueue("second")
+    item = call_of(replica, late, bot_id="late", hold_full=True)
+    assert (await replica.engine.synchronize(item, hold=300)).leases
+    replica.clock.advance(SETTLED)
+    assert replica.engine.hang_ups.settled() == []
+
+
 # --- bots that work and say that their calls may be held
 
 

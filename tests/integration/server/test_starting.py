@@ -17,8 +17,8 @@ from buildgrid_scheduler.cli.main import main
 from buildgrid_scheduler.config import Config, load_config
 from buildgrid_scheduler.core.errors import FailedPrecondition
 from buildgrid_scheduler.server.database import Database
-from buildgrid_scheduler.store.migrate import IncompatibleDatabaseError
 from buildgrid_scheduler.store.provider import SqlProvider
+from buildgrid_scheduler.store.revisions import IncompatibleDatabaseError
 from sqlalchemy import make_url, text
 
 from tests.farm.clients import Client, action_blobs

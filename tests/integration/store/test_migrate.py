@@ -6,14 +6,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from buildgrid_scheduler.core.errors import FailedPrecondition, Unavailable
-from buildgrid_scheduler.store.migrate import (
+from buildgrid_scheduler.store.migrate import migrate
+from buildgrid_scheduler.store.provider import SqlProvider
+from buildgrid_scheduler.store.revisions import (
     IncompatibleDatabaseError,
     database_revision,
     head_revision,
-    migrate,
     runs_on,
 )
-from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.schema import Base
 from sqlalchemy import make_url, text
 

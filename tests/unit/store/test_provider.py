@@ -2,6 +2,8 @@
 
 import pytest
 from buildgrid_scheduler.store.provider import SqlProvider
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import URL
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,15 @@ def test_the_usual_urls_are_understood_and_the_password_is_not_shown(url: str) -
     assert "secret" not in repr(provider)
     assert provider.sqlalchemy_url.drivername == "postgresql+psycopg"
     assert provider.sqlalchemy_url.password == "secret"
+    provider.close()
+
+
+def test_a_password_of_any_characters_reaches_libpq() -> None:
+    password = "a b+c?d@e/f%20&g=:#"
+    provider = SqlProvider(
+        URL.create("postgresql", "me", password, "db", 5433, "farm").render_as_string(False)
+    )
+    assert conninfo_to_dict(provider._dsn)["password"] == password
     provider.close()
 
 
