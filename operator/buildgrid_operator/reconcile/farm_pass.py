@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from buildgrid_scheduler.core.clock import Clock, utc_now
 
@@ -34,6 +35,7 @@ from buildgrid_operator.reconcile.work_queue import DONE, GONE, Outcome
 from buildgrid_operator.status.scheduler_conditions import Refusal
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 AT_ONCE = timedelta(milliseconds=1)
 LATER = timedelta(seconds=5)
 """until what went wrong for one of several fleets is tried again"""
@@ -47,6 +49,7 @@ EACH = timedelta(seconds=10)
 class Farm:
     """What a pass is about: a Scheduler that can be worked for, and what it told last."""
 
+    ref: ObjectRef
     scheduler: Scheduler
     serving: Serving
     address: FleetAddress
@@ -57,7 +60,8 @@ class Farm:
     def stale(self) -> str | None:
         """Why it is not known what waits; None: it is."""
         heard = self.heard
-        if heard.at is not None and self.now - heard.at <= STALE_AFTER:
+        # What was heard in the future was heard before our clock was set back, nobody knows how long ago.
+        if heard.at is not None and abs(self.now - heard.at) <= STALE_AFTER:
             return None
         return heard.problem or f"{self.address.endpoint}: no answer yet"
 
@@ -121,7 +125,7 @@ class FarmPass:
         if read.scheduler is not None and read.serving is not None and usable:
             address = fleet_address(read.scheduler, self._settings().cluster_domain)
             heard = self._streams.follow(key.scheduler, address)
-            farm = Farm(read.scheduler, read.serving, address, heard, self._clock())
+            farm = Farm(key.scheduler, read.scheduler, read.serving, address, heard, self._clock())
             self._pass(farm, usable, memory, alone)
         else:
             self._streams.unfollow(key.scheduler)
@@ -137,17 +141,22 @@ class FarmPass:
         prepared: list[Prepared] = []
         for read in fleets:
             alone.do(read.ref, partial(self._prepare, read, farm, memory, nodes, prepared))
+        # Before the plan: whatever becomes of the fleets that there are, those that are gone bind nobody.
+        alone.also(farm.ref, partial(self._settle, farm))
         found = self._plan(farm, prepared, memory)
         for each in prepared:
             alone.do(each.read.ref, partial(self._carry_out, farm, each, found))
         waits = [EACH]
         if found.wake_at is not None:
             waits.append(max(found.wake_at - farm.now, AT_ONCE))
-        if farm.stale is None:
-            known = {obj["metadata"]["uid"] for obj in self._cache.all(BOT_FLEET)}
-            strays = stray_marks(farm.heard.state, known, cluster_uid=self._cluster_uid(), now=farm.now)
-            self._steps.settle(farm.address, strays)
         alone.waits += waits
+
+    def _settle(self, farm: Farm) -> None:
+        if farm.stale is not None:
+            return
+        known = {obj["metadata"]["uid"] for obj in self._cache.all(BOT_FLEET)}
+        strays = stray_marks(farm.heard.state, known, cluster_uid=self._cluster_uid(), now=farm.now)
+        self._steps.settle(farm.address, strays)
 
     def _prepare(
         self,
@@ -183,7 +192,7 @@ class FarmPass:
         told = farm_of(
             [each.view for each in fleets],
             farm.heard.state,
-            farm.heard.at,
+            farm.heard.at if farm.stale is None else None,
             farm.serving,
             {each.view.key: start_time(each.memory.starts, each.start_before) for each in fleets},
             farm.now,
@@ -231,18 +240,25 @@ class _EachAlone:
 
     def do(self, ref: ObjectRef, work: Callable[[], timedelta | None]) -> None:
         """`work` returns when to look again."""
+        went_well, wait = self._try(ref, work)
+        self._done += went_well
+        if wait is not None:
+            self.waits.append(wait)
+
+    def also(self, ref: ObjectRef, work: Callable[[], None]) -> None:
+        """What is done besides: no fleet has had its turn with it."""
+        self._try(ref, work)
+
+    def _try(self, ref: ObjectRef, work: Callable[[], T]) -> tuple[bool, T | None]:
         try:
-            wait = work()
+            return True, work()
         except ClusterError as error:
             _log.warning("%s: %s", ref, error)
             self._errors.append(error)
         except Exception as error:  # noqa: BLE001 - one fleet's bug must not stop the others; it is logged
             _log.exception("the pass of %s failed", ref)
             self._errors.append(error)
-        else:
-            self._done += 1
-            if wait is not None:
-                self.waits.append(wait)
+        return False, None
 
     def outcome(self) -> Outcome:
         """Raises what went wrong where nothing went well: the queue knows when to try again."""

@@ -115,8 +115,10 @@ def changes(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[Ch
         earlier = old.get(condition.type)
         if earlier is not None and (earlier.status, earlier.reason) == (condition.status, condition.reason):
             continue
-        # That nothing is wrong with a new object is no news, except that it is ready.
-        if earlier is None and condition.type != READY and condition.status == GOOD.get(condition.type):
+        fine = condition.type != READY and condition.status == GOOD.get(condition.type)
+        # That nothing is wrong is no news of a new object, nor where there is no more to say of it: the
+        # condition tells since when, and Ready has an event of its own.
+        if fine and (earlier is None or not condition.message):
             continue
         found.append(Change(earlier, condition))
     return tuple(found)

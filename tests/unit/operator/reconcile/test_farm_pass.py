@@ -108,6 +108,32 @@ def test_marks_of_a_namesake_that_is_gone_bind_nobody(world: FarmWorld) -> None:
     assert world.service.told[0] == ("undrain of cluster-1/aaaaaaaa", (bot(2),))
 
 
+def test_marks_that_cannot_be_taken_away_keep_no_fleet_from_its_turn(
+    world: FarmWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.fleet(uid="bbbbbbbb", scaling=TWO)
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(world.service, "undrain", fails)
+    outcome = world.after(11).hears(mark(bot(2)), session(bot(2), uid="bbbbbbbb")).run()
+    assert world.names() == [bot(1, "bbbbbbbb"), bot(2, "bbbbbbbb")]
+    assert outcome.again_after is not None
+
+
+def test_what_was_heard_before_the_clock_was_set_back_lets_nobody_go(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.all_run()
+    world.fleet(scaling={"maxBots": 4, "idleTimeout": "0s"})
+    world.after(3600).hears(session(bot(1)), session(bot(2)))
+    world.after(-1800).run()
+    assert world.conditions()["MetricsStale"]["status"] == "True"
+    world.hears(session(bot(1)), session(bot(2))).run()
+    assert world.conditions()["MetricsStale"]["status"] == "False"
+
+
 def test_two_operators_make_no_more_pods_than_one(world: FarmWorld) -> None:
     world.fleet(scaling={"minBots": 10, "maxBots": 20})
     world.hears().run()

@@ -81,6 +81,13 @@ def test_of_a_new_object_only_readiness_and_what_is_wrong_is_news() -> None:
     assert [(c.after.type, c.good) for c in found] == [("Ready", False), ("Stalled", False)]
 
 
+def test_that_nothing_is_wrong_any_more_is_told_only_with_words() -> None:
+    stuck = merge((), READY, Verdict("Stalled", "True", "InvalidSpec", "x"))
+    assert changes(stuck, merge(stuck, READY, FINE)) == ()
+    told = Verdict("Stalled", "False", "AsExpected", "x was corrected")
+    assert [change.good for change in changes(stuck, merge(stuck, READY, told))] == [True]
+
+
 def test_what_nobody_need_do_anything_about_is_no_warning() -> None:
     drains, short = (Verdict("Draining", "True", each, "x") for each in ("Draining", "DrainTimeoutShort"))
     types = ["Draining"]
