@@ -17,6 +17,10 @@ from tests.cluster.images.built import manifest
 from tests.cluster.images.installation import Installation
 
 WORKSPACE = ROOT / "tests/acceptance/workspace"
+PACKAGES = Path(__file__).parent / "packages"
+"""more of it, for this folder's tests only"""
+TOOLCHAIN_POOL = "toolchain"
+"""the property Pool of the bot made by hand"""
 GATED = "//gated:gated"
 STEPS = tuple(f"step_{number}" for number in range(6))
 BUILD_SECONDS = 240.0
@@ -71,6 +75,7 @@ class Bazel:
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w") as archive:
             archive.add(WORKSPACE, "workspace")
+            archive.add(PACKAGES, "workspace")
             for name in REPOSITORIES:
                 archive.add(rules / name, f"rules/{name}", filter=_writable)
         copied = subprocess.run(
@@ -82,14 +87,18 @@ class Bazel:
         )
         assert copied.returncode == 0, copied.stderr.decode()
 
-    def start(self, *arguments: str) -> Build:
-        """Start `bazel ARGUMENTS`, everything remote, through the Scheduler's Service."""
+    def start(self, *arguments: str, pool: str = TOOLCHAIN_POOL) -> Build:
+        """Start `bazel ARGUMENTS`, everything remote, through the Scheduler's Service.
+
+        `pool`: of the bots that may have its actions; empty: any bot may.
+        """
         endpoint = self._installation.scheduler()["status"]["endpoints"]["scheduler"]
         command, *rest = arguments
         # 10 s between two tries at most: what is tested takes longer than Bazel's patience of 5 tries.
         flags = [
             *("--spawn_strategy=remote", "--genrule_strategy=remote", "--noremote_local_fallback"),
-            *(f"--remote_executor={endpoint}", "--remote_default_exec_properties=Pool=toolchain"),
+            f"--remote_executor={endpoint}",
+            *((f"--remote_default_exec_properties=Pool={pool}",) if pool else ()),
             *("--remote_timeout=60", "--remote_retries=30", "--jobs=8", "--color=no", "--curses=no"),
             *("--noshow_progress", "--show_result=0"),
             *(f"--override_repository={name}={_HOME}/rules/{name}" for name in REPOSITORIES),
@@ -107,9 +116,9 @@ class Bazel:
         self._builds.append(build)
         return build
 
-    def run(self, *arguments: str) -> dict[str, int]:
+    def run(self, *arguments: str, pool: str = TOOLCHAIN_POOL) -> dict[str, int]:
         """`bazel ARGUMENTS` to its good end; how many processes ran where."""
-        return self.start(*arguments).succeeded()
+        return self.start(*arguments, pool=pool).succeeded()
 
     def output(self, path: str) -> str:
         """The text of an output, by its path in bazel-bin."""

@@ -33,17 +33,23 @@ def installation(home: Installation) -> Installation:
 
 
 @pytest.fixture(scope="module")
-def bazel(installation: Installation) -> Iterator[Bazel]:
-    """A Bazel, and a bot in the image with its compiler."""
+def lone_bazel(installation: Installation) -> Iterator[Bazel]:
+    """A Bazel, and no bot."""
     need_bazel()
+    bazel = Bazel(installation)
+    bazel.set_up()
+    yield bazel
+    bazel.close()
+
+
+@pytest.fixture(scope="module")
+def bazel(installation: Installation, lone_bazel: Bazel) -> Bazel:
+    """A Bazel, and a bot in the image with its compiler."""
     endpoints = installation.scheduler()["status"]["endpoints"]
     bot = manifest("toolchain.yaml", ENDPOINT=endpoints["bots"], CAS_ENDPOINT=endpoints["cas"])
     installation.run("apply", "-f", "-", stdin=bot)
-    bazel = Bazel(installation)
-    bazel.set_up()
     installation.wait_for_pod("toolchain")
-    yield bazel
-    bazel.close()
+    return lone_bazel
 
 
 @pytest.fixture

@@ -69,8 +69,23 @@ class Installation:
         """The release's."""
         return self.get(SCHEDULER, RELEASE)
 
+    def fleet(self) -> Json:
+        """The release's BotFleet."""
+        return self.get(BOT_FLEET, RELEASE)
+
+    def wait_until_fleet_rests(self) -> None:
+        """The BotFleet is ready, with no bot and nothing to do, and says so."""
+
+        def rests() -> bool:
+            status = self.fleet()["status"]
+            ready = next(each for each in status["conditions"] if each["type"] == "Ready")
+            zero = all(status.get(name, 0) == 0 for name in ("replicas", "readyBots", "queuedJobs"))
+            return zero and bool(ready["status"] == "True")
+
+        eventually(rests, "the BotFleet is at zero and Ready", WAIT)
+
     def change(self, spec: Json, kind: str = SCHEDULER) -> None:
-        """Edit the release's Scheduler or PropertySet, as `kubectl edit` does."""
+        """Edit the release's Scheduler, PropertySet or BotFleet, as `kubectl edit` does."""
         self.run("patch", kind, RELEASE, "--type=merge", "-p", json.dumps({"spec": spec}))
 
     def condition(self, name: str) -> Json:
@@ -169,6 +184,15 @@ class Installation:
         service = f"/api/v1/namespaces/{self.namespace}/services/http:{RELEASE}-operator:8080/proxy/metrics"
         lines = self.kubectl("get", "--raw", service, check=True).stdout.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if re.search(pattern, line))
+
+    def scheduler_metric(self, pattern: str) -> float:
+        """The same of all replicas of the Scheduler."""
+        found = 0.0
+        for pod in self.pods("scheduler"):
+            page = f"/api/v1/namespaces/{self.namespace}/pods/http:{pod}:9090/proxy/metrics"
+            lines = self.kubectl("get", "--raw", page, check=True).stdout.splitlines()
+            found += sum(float(line.rpartition(" ")[2]) for line in lines if re.search(pattern, line))
+        return found
 
     def wait_for_metric(self, pattern: str, least: float) -> None:
         """Until the sum of the samples is so large."""
