@@ -49,6 +49,8 @@ from buildgrid_scheduler.storage.disk_layout import DiskLayout
 REFRESH_SECONDS = 300
 # Clocks of the kernel's timestamps and of ours may differ by a tick.
 _SLACK_SECONDS = 2
+# A full disk refuses every upload, and is told once in so many seconds.
+_FULL_LOG_SECONDS = 60
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +82,8 @@ class DiskStorage(StorageABC):
         self._rescan_seconds = rescan_seconds
         self._stopping = threading.Event()
         self._rescanner: threading.Thread | None = None
+        self._full_lock = threading.Lock()
+        self._full_logged_at = float("-inf")
 
     def start(self) -> None:
         with self._no_space_explained():
@@ -255,10 +259,21 @@ class DiskStorage(StorageABC):
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise ResourceExhausted(
+            full = ResourceExhausted(
                 f"the disk that holds {self.root} is full ({error.strerror}): free some space there, or "
                 f"lower the storage's max_bytes ({self.max_bytes}) below what the disk can hold"
-            ) from error
+            )
+            self._log_full(full)
+            raise full from error
+
+    def _log_full(self, full: ResourceExhausted) -> None:
+        """Clients are told, and so is whoever looks after the disk."""
+        with self._full_lock:
+            now = self._clock()
+            if now - self._full_logged_at < _FULL_LOG_SECONDS:
+                return
+            self._full_logged_at = now
+        _log.warning("%s; uploads are refused", full)
 
 
 class _DiskWriter(BlobWriter):

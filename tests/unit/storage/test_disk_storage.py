@@ -367,6 +367,30 @@ def test_a_simulated_full_disk_refuses_the_write_too(start: START, monkeypatch: 
     check_full_disk(storage, kept)
 
 
+def test_a_full_disk_is_logged_once_a_minute_not_for_each_upload(
+    start: START, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = start()
+
+    def write(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refused_upload() -> None:
+        with pytest.raises(ResourceExhausted):
+            store(storage, b"no room")
+
+    monkeypatch.setattr(os, "write", write)
+    refused_upload()
+    refused_upload()
+    (line,) = caplog.messages
+    assert str(storage.root) in line
+    assert "is full" in line
+    assert "max_bytes" in line
+    clock.now += 60
+    refused_upload()
+    assert len(caplog.messages) == 2
+
+
 # Several processes on one folder
 
 
