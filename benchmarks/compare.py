@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.before import resolved, source_of
 from benchmarks.load import add_load_arguments, run_load
 from benchmarks.machine import Machine, this_machine
 from benchmarks.options import LoadOptions
@@ -33,13 +34,23 @@ _LATEST = REPOSITORY / "docs/benchmarks"
 Found = dict[str, list[LoadReport]]
 
 
+@dataclass(frozen=True)
+class _Before:
+    """An earlier revision of ours."""
+
+    name: str
+    """of its row"""
+    environment: Mapping[str, str]
+
+
 def main() -> None:
     arguments = _arguments()
     # A polite kill ends like an interrupt: everything that was started is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with database_server() as database:
-            found = _measure(arguments, database)
+            with _before(arguments.before) as before:
+                found = _measure(arguments, database, before)
             machine = this_machine(database.version)
     except (LoadError, ServerError, ProcessLookupError) as error:
         sys.exit(f"bench: {error}")
@@ -60,31 +71,48 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", choices=_NAMES, action="append", help="measure this one only; may be given again"
     )
+    parser.add_argument(
+        "--before", metavar="REV", help="measure this revision of ours, too, in turns with the working tree"
+    )
     add_load_arguments(parser)
     parser.add_argument("--write", action="store_true", help="keep the outcome in docs/benchmarks/latest.*")
     parser.add_argument("--json", action="store_true", help="for programs")
     return parser.parse_args()
 
 
-def _measure(arguments: argparse.Namespace, database: DatabaseServer) -> Found:
+@contextlib.contextmanager
+def _before(revision: str | None) -> Iterator[_Before | None]:
+    if revision is None:
+        yield None
+        return
+    with source_of(revision) as environment:
+        yield _Before(f"ours at {resolved(revision)}", environment)
+
+
+def _measure(arguments: argparse.Namespace, database: DatabaseServer, before: _Before | None) -> Found:
     wanted = [_NAMES[name] for name in arguments.only or _NAMES]
     if PEER in wanted and peer_script() is None:
         _say("the peer is not here (BENCH_PEER names its script): without it")
         wanted.remove(PEER)
+    if before is not None:
+        wanted.append(before.name)
     found: Found = {name: [] for name in wanted}
     for number in range(arguments.rounds):
         # Turned round each time, so that no server always runs on the warmer machine.
         for name in wanted if number % 2 == 0 else reversed(wanted):
             _say(f"round {number + 1} of {arguments.rounds}: {name} ...")
-            report = _run(name, arguments, database)
+            report = _run(name, arguments, database, before)
             found[name].append(report)
             for line in report.lines():
                 _say(f"  {line}")
     return found
 
 
-def _run(name: str, arguments: argparse.Namespace, database: DatabaseServer) -> LoadReport:
-    with _server(name, database) as running:
+def _run(
+    name: str, arguments: argparse.Namespace, database: DatabaseServer, before: _Before | None
+) -> LoadReport:
+    environment = before.environment if before is not None and name == before.name else None
+    with _server(name, database, environment) as running:
         duration = arguments.warmup + arguments.seconds
         options = LoadOptions(
             endpoint=running.endpoint,
@@ -106,7 +134,7 @@ def _run(name: str, arguments: argparse.Namespace, database: DatabaseServer) -> 
 
 
 @contextlib.contextmanager
-def _server(name: str, database: DatabaseServer) -> Iterator[Running]:
+def _server(name: str, database: DatabaseServer, environment: Mapping[str, str] | None) -> Iterator[Running]:
     with contextlib.ExitStack() as stack:
         if name == FLOOR:
             yield stack.enter_context(floor())
@@ -118,7 +146,7 @@ def _server(name: str, database: DatabaseServer) -> Iterator[Running]:
             yield stack.enter_context(peer(script, url))
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-ours-"))
-            yield stack.enter_context(ours(url, Path(folder)))
+            yield stack.enter_context(ours(url, Path(folder), environment))
 
 
 def _record(found: Found, machine: Machine) -> dict[str, object]:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +55,16 @@ def floor() -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def ours(database_url: str, folder: Path) -> Iterator[Running]:
-    """`buildgrid-scheduler serve`; its data, configuration and log go to `folder`."""
+def ours(database_url: str, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """`buildgrid-scheduler serve`; its data, configuration and log go to `folder`.
+
+    `environment`: says where the code is, if that is not the working tree.
+    """
     port = free_port()
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(_our_config(database_url, port, folder)))
     command = [str(Path(sys.executable).with_name("buildgrid-scheduler")), "serve", "--config", str(config)]
-    with _process(command, port, folder / "log") as running:
+    with _process(command, port, folder / "log", environment) as running:
         yield running
 
 
@@ -101,12 +104,19 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], port: int, log: Path) -> Iterator[Running]:
+def _process(
+    command: list[str], port: int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Running]:
     endpoint = f"127.0.0.1:{port}"
     with log.open("w") as output:
         # A session of its own: an interrupt at the terminal is ours to handle, in order.
         process = subprocess.Popen(
-            command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         _wait_serving(process, endpoint, log)

@@ -152,16 +152,6 @@ class EnqueueBatch:
                 "op_watched": [i.watch is not None for i in operations],
             },
         )
-        if sharers := [j for j in jobs if _shareable(j)]:
-            db.execute(
-                sql.RAISE_PRIORITY,
-                (
-                    [j.instance for j in sharers],
-                    [j.action_digest for j in sharers],
-                    [j.name for j in sharers],
-                    [j.priority for j in sharers],
-                ),
-            )
         if born_complete := [j for j in jobs if j.response is not None and _shareable(j)]:
             db.execute(
                 sql.FORGET_FLIGHT,
@@ -172,6 +162,20 @@ class EnqueueBatch:
                 ),
             )
         return cursor
+
+    def pull_forward(self, rows: Sequence[Row], db: Statements) -> None:
+        """Let jobs that were there before take the priority of those that now share them, if more urgent."""
+        shared = {name for name, home, _, _ in rows if home is not None and home != name}
+        if sharers := [j for j in self.leaders.values() if j.name in shared]:
+            db.execute(
+                sql.RAISE_PRIORITY,
+                (
+                    [j.instance for j in sharers],
+                    [j.action_digest for j in sharers],
+                    [j.name for j in sharers],
+                    [j.priority for j in sharers],
+                ),
+            )
 
     def results(self, rows: Sequence[Row]) -> tuple[list[tuple[Enqueue, Enqueued]], list[NewJob]]:
         """What each operation came to, and the jobs that began to wait."""

@@ -69,7 +69,9 @@ class Round:
         enqueue_cursor = self._enqueue(db)
         sessions, leases = self._lock(db)
         if enqueue_cursor is not None and self.batch is not None:
-            enqueued, self.new_jobs = self.batch.results(enqueue_cursor.fetchall())
+            rows = enqueue_cursor.fetchall()
+            self.batch.pull_forward(rows, db)
+            enqueued, self.new_jobs = self.batch.results(rows)
             self.enqueued += enqueued
         for call in self.calls:
             self.outcomes.append(

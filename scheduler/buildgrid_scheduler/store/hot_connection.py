@@ -12,6 +12,7 @@ from psycopg import errors
 
 from buildgrid_scheduler.core.errors import InvalidArgument
 from buildgrid_scheduler.store import statements
+from buildgrid_scheduler.store.arrays import with_arrays
 from buildgrid_scheduler.store.provider import SqlProvider
 from buildgrid_scheduler.store.statements import HOT_SETTINGS
 
@@ -174,7 +175,11 @@ class Statements:
         self._observe = observe
 
     def execute(self, statement: str, parameters: Any = None) -> psycopg.Cursor[Row]:
-        """Send a statement. Its rows can be fetched at any time until the transaction ends."""
+        """Send a statement. Its rows can be fetched at any time until the transaction ends.
+
+        Arrays of which the statement says the type are encoded here: see `arrays`.
+        """
+        parameters = with_arrays(statement, parameters)
         if self._observe is None:
             return self._connection.cursor(binary=True).execute(statement, parameters)
         cursor = _TimedCursor(self._connection)
