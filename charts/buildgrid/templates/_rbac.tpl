@@ -7,7 +7,7 @@
   verbs: [get, list, watch, patch]
 - apiGroups: [buildgrid.build]
   resources: [propertysets, botfleets]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [buildgrid.build]
   resources: [schedulers/status, propertysets/status, botfleets/status]
   verbs: [patch]

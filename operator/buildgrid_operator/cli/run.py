@@ -91,7 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "grpc://HOST:PORT, with {namespace} and {name} in it",
     )
     flags.one(
-        "--workers", "4", type=int, metavar="N", help="Schedulers that it works at at once (default: 4)"
+        "--workers", "8", type=int, metavar="N", help="Schedulers that it works at at once (default: 8)"
     )
     add_connection(flags)
 

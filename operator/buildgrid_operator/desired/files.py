@@ -5,8 +5,10 @@ Paths are a promise: a pod that an older operator made keeps its mounts while it
 """
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 from buildgrid_operator.desired.names import Json
@@ -14,7 +16,8 @@ from buildgrid_operator.desired.names import Json
 ROOT = "/run/buildgrid"
 _MODE = 0o440
 """The files' group is the pod's fsGroup."""
-_TOKEN_SECONDS = 3600
+TOKEN_LIFETIME = timedelta(hours=1)
+"""Of a token, where nothing asks for a longer one."""
 _FOLDERS = {"secret": "secrets", "config-map": "config-maps"}
 _SOURCES = {"secret": ("secret", "secretName"), "config-map": ("configMap", "name")}
 
@@ -24,7 +27,8 @@ class Files:
     """Collects what a configuration refers to. A volume for each object, with the keys that are used."""
 
     _keys: dict[tuple[Literal["secret", "config-map"], str], set[str]] = field(default_factory=dict)
-    _audiences: dict[str, str] = field(default_factory=dict)
+    _tokens: dict[str, tuple[str, timedelta]] = field(default_factory=dict)
+    """audience and lifetime"""
 
     def secret(self, name: str, key: str) -> str:
         """The path of a key of a Secret."""
@@ -34,9 +38,9 @@ class Files:
         """The path of a key of a ConfigMap."""
         return self._path("config-map", name, key)
 
-    def token(self, name: str, audience: str) -> str:
-        """The path of a token of the pod's ServiceAccount, which kubelet renews."""
-        self._audiences[name] = audience
+    def token(self, name: str, audience: str, lifetime: timedelta = TOKEN_LIFETIME) -> str:
+        """The path of a token of the pod's ServiceAccount, which kubelet renews until the pod is ending."""
+        self._tokens[name] = audience, lifetime
         return f"{ROOT}/tokens/{name}/token"
 
     def _path(self, kind: Literal["secret", "config-map"], name: str, key: str) -> str:
@@ -51,8 +55,9 @@ class Files:
             items = [{"key": key, "path": key} for key in sorted(keys)]
             content = {name_field: name, "items": items, "defaultMode": _MODE}
             found.append({"name": f"{kind}-{_short(name)}", source: content})
-        for name, audience in sorted(self._audiences.items()):
-            token = {"audience": audience, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}
+        for name, (audience, lifetime) in sorted(self._tokens.items()):
+            seconds = math.ceil(lifetime.total_seconds())
+            token = {"audience": audience, "expirationSeconds": seconds, "path": "token"}
             projected = {"sources": [{"serviceAccountToken": token}], "defaultMode": _MODE}
             found.append({"name": f"token-{name}", "projected": projected})
         return found
@@ -61,7 +66,7 @@ class Files:
         """For each container that reads the configuration."""
         objects = [(kind, _short(name)) for kind, name in sorted(self._keys)]
         places = [(f"{kind}-{name}", f"{_FOLDERS[kind]}/{name}") for kind, name in objects]
-        places += [(f"token-{name}", f"tokens/{name}") for name in sorted(self._audiences)]
+        places += [(f"token-{name}", f"tokens/{name}") for name in sorted(self._tokens)]
         return [{"name": name, "mountPath": f"{ROOT}/{path}", "readOnly": True} for name, path in places]
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from buildgrid_operator.cluster.kinds import Manifest
-from buildgrid_operator.desired.bots.names import number_of, template_hash_of
+from buildgrid_operator.desired.bots.names import is_protected, number_of, template_hash_of
 from buildgrid_operator.fleets.views import Phase, PodView, StartTrouble
 
 _TROUBLES = {
@@ -52,6 +52,7 @@ def pod_view(pod: Manifest, *, ended_uids: Collection[str] = ()) -> PodView | No
         words=words,
         disrupted=_is_true(conditions.get("DisruptionTarget")),
         deleted=metadata["uid"] in ended_uids,
+        protected=is_protected(metadata),
     )
 
 

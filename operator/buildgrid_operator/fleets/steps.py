@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from buildgrid_operator.fleets.bots import Situation, leases_of, situation_of
 from buildgrid_operator.fleets.disruption import is_disrupted
+from buildgrid_operator.fleets.protection import Protection, protections_of
 from buildgrid_operator.fleets.starting import failed_starts
 from buildgrid_operator.fleets.views import BotView, FleetView, Phase
 from buildgrid_operator.planner.plan import FleetPlan, Limit
@@ -35,7 +36,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """In this order: marks, deletes, creates. No bot is in two kinds of marks."""
+    """In this order: marks, deletes, creates, protections. No bot is in two kinds of marks."""
 
     create: int = 0
     drain_if_idle: Names = ()
@@ -47,6 +48,8 @@ class Steps:
     delete: tuple[Deletion, ...] = ()
     settle: Names = ()
     """marks without a pod, to be taken away"""
+    protections: tuple[Protection, ...] = ()
+    """whom the PodDisruptionBudget keeps from now on, and whom not"""
 
 
 def steps_of(
@@ -88,6 +91,7 @@ def steps_of(
         undrain=_take(plan.restore, [bot.pod.name for bot in view.bots if may_return(bot, view)], taken),
         delete=(*ended, *(_timed_out(bot) for bot in late)),
         settle=tuple(mark.bot_id for mark in view.orphaned_marks),
+        protections=protections_of(view, leaving=drain_if_idle),
     )
 
 
@@ -171,6 +175,8 @@ def _timed_out(bot: BotView) -> Deletion:
 def _why(bot: BotView, view: FleetView) -> str:
     if is_disrupted(bot, view):
         return f"its node {bot.pod.node} goes, and it has nothing to do"
+    if view.gone:
+        return "its fleet is gone, and it has nothing to do"
     if not bot.registered:
         return bot.pod.words or "its bot never had a session"
     if bot.pod.template_hash != view.template_hash:

@@ -56,6 +56,8 @@ class PodView:
     """somebody else ends it: eviction, preemption, a taint, a node that shuts down (DisruptionTarget)"""
     deleted: bool = False
     """we have deleted it"""
+    protected: bool = True
+    """the fleet's PodDisruptionBudget keeps it from eviction"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class FleetView:
     """cordoned, or about to be taken away"""
     instance: str = field(kw_only=True)
     """of the scheduler, for which its bots work"""
+    gone: bool = False
+    """there is no such fleet any more"""
 
     @property
     def key(self) -> str:

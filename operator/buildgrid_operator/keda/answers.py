@@ -95,11 +95,12 @@ def bots_of(target: Target, decided: Decided | None, heard: datetime | None, now
     """
     if decided is None:
         raise Refused(Why.NOT_KNOWN, f"the {target} was not planned for yet; its conditions say why")
-    if decided.bots is None or heard is None or now - heard > STALE_AFTER:
+    # What lies in the future is from before our clock was set back, nobody knows how long ago.
+    if decided.bots is None or heard is None or abs(now - heard) > STALE_AFTER:
         raise Refused(Why.NOT_KNOWN, f"the scheduler of the {target} does not tell what waits")
-    if now - decided.at > LATEST:
-        age = (now - decided.at).total_seconds()
-        raise Refused(Why.NOT_KNOWN, f"the {target} was planned for {age:.0f} s ago, and not since")
+    if (age := abs(now - decided.at)) > LATEST:
+        words = f"the {target} was planned for {age.total_seconds():.0f} s ago, and not since"
+        raise Refused(Why.NOT_KNOWN, words)
     return decided.bots
 
 

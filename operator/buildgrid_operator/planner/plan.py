@@ -165,7 +165,8 @@ def plan(farm: Farm, history: History, now: datetime) -> tuple[Plan, History]:
     floors = {
         fleet.name: floor_at(fleet.policy.min_bots, fleet.policy.schedules, now) for fleet in farm.fleets
     }
-    if farm.seen is None or now - farm.seen > STALE_AFTER:
+    # What was seen in the future was seen before the clock was set back, nobody knows how long ago.
+    if farm.seen is None or abs(now - farm.seen) > STALE_AFTER:
         return _held(farm, floors), history
     most = {fleet.name: _most(fleet, floors[fleet.name]) for fleet in farm.fleets}
     needs = needs_of(farm, now, most)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -61,6 +62,8 @@ _BEAT = 5.0
 _FLUSH = 60.0
 _FREEING = timedelta(seconds=5)
 _LONGEST_PAUSE = 1.0
+_OTHER_THREADS = 2
+"""besides those of passes: of events that are flushed, and of what is done while it stops"""
 _TOKENS_GOOD_FOR = timedelta(minutes=1)
 
 
@@ -69,6 +72,8 @@ async def run(options: Options) -> int:
     configure_logging(form=options.log_form, level=options.log_level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    # Python's own number goes by cores: on small nodes passes would wait for each other.
+    loop.set_default_executor(ThreadPoolExecutor(2 * options.workers + _OTHER_THREADS, "pass"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     api = connect(kubeconfig=options.kubeconfig, context=options.context, user_agent="buildgrid-operator")

@@ -105,12 +105,15 @@ class Watches:
         return self._found.get(kind)
 
     def blind_spots(self) -> tuple[Refusal, ...]:
-        """What the operator may not watch: it is put right only when a pass comes along."""
-        return tuple(
-            Refusal("PermissionMissing", words, blocking=False)
-            for words in self._found.values()
-            if words is not None
-        )
+        """What the operator may not watch, all in one: it is put right only when a pass comes along."""
+        refused = {kind: words for kind, words in self._found.items() if words is not None}
+        if not refused:
+            return ()
+        (_, words), *others = refused.items()
+        if others:
+            names = (f"{kind.plural}.{kind.group}" if kind.group else kind.plural for kind, _ in others)
+            words += f"; the same goes for {', '.join(names)}"
+        return (Refusal("PermissionMissing", words, blocking=False),)
 
     def start(self) -> None:
         """Keys are added from when all was listed once."""

@@ -65,12 +65,20 @@ class Report:
     healed: list[ObjectRef] = field(default_factory=list)
     pruned: list[ObjectRef] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    looked_for: list[ObjectRef] = field(default_factory=list)
+    """that the watch does not show: there is no event when they change"""
     live: dict[ObjectRef, Manifest] = field(default_factory=dict)
 
     @property
     def blocked(self) -> bool:
         """Whether it ended early."""
         return any(failure.blocking for failure in self.failures)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nobody was called: the same objects, while the watch shows the same, stay as they are."""
+        busy = self.applied or self.terminating or self.healed or self.pruned
+        return not (busy or self.failures or self.looked_for)
 
 
 class ApplySet:
@@ -128,6 +136,7 @@ class ApplySet:
         stamped = stamp(manifest)
         if current is None:
             # The watch shows only what has our labels: who has the name is asked once, before it is made.
+            report.looked_for.append(ref)
             current = self._client.find(ref.kind, ref.namespace, ref.name)
         if current is not None and (is_going(current) or is_of_predecessor(current, manifest)):
             report.terminating.append(ref)

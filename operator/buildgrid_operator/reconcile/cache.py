@@ -21,7 +21,7 @@ from buildgrid_operator.cluster.kinds import (
 )
 from buildgrid_operator.desired.bots.names import FLEET_LABEL
 from buildgrid_operator.desired.names import SCHEDULER_LABEL
-from buildgrid_operator.reconcile.farm_key import scheduler_of
+from buildgrid_operator.reconcile.farm_key import scheduler_of, scheduler_of_stray
 from buildgrid_operator.reconcile.references import References
 
 _REMEMBERED = 4096
@@ -38,6 +38,7 @@ class Cache:
         self._deleted: dict[str, str] = {}
         self._references = References()
         self._fleets = References()
+        self._strays = References()
 
     def put(self, obj: Manifest) -> bool:
         """An object as it is now, or was lately. False when that is no news."""
@@ -114,6 +115,11 @@ class Cache:
         with self._lock:
             return [self._objects[ref] for ref in self._fleets.users(scheduler)]
 
+    def strays(self, scheduler: ObjectRef) -> list[Manifest]:
+        """The bot pods of a Scheduler, which need not exist, that their BotFleets have left behind."""
+        with self._lock:
+            return [self._objects[ref] for ref in self._strays.users(scheduler)]
+
     def users(self, property_set: ObjectRef) -> list[ObjectRef]:
         """The Schedulers that refer to a PropertySet, which need not exist."""
         with self._lock:
@@ -144,6 +150,8 @@ class Cache:
             self._references.set(ref, reference_of(obj))
         elif ref.kind == BOT_FLEET:
             self._fleets.set(ref, scheduler_of(obj))
+        elif ref.kind == POD:
+            self._strays.set(ref, scheduler_of_stray(obj))
         return True
 
     def _drop(self, ref: ObjectRef) -> None:
@@ -153,6 +161,7 @@ class Cache:
             self._detach(owner, ref)
         self._references.forget(ref)
         self._fleets.forget(ref)
+        self._strays.forget(ref)
 
     def _detach(self, owner: ObjectRef, ref: ObjectRef) -> None:
         refs = self._children.get(owner)

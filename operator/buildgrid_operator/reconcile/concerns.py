@@ -4,13 +4,14 @@ from buildgrid_operator.cluster.kinds import (
     BOT_FLEET,
     CONFIG_MAP,
     NODE,
+    POD,
     PROPERTY_SET,
     SCHEDULER,
     Manifest,
     ObjectRef,
 )
 from buildgrid_operator.reconcile.cache import Cache, owner_of
-from buildgrid_operator.reconcile.farm_key import FarmKey, scheduler_of
+from buildgrid_operator.reconcile.farm_key import FarmKey, scheduler_of, scheduler_of_stray
 
 Key = ObjectRef | FarmKey
 """A Scheduler, a PropertySet, or all BotFleets of a Scheduler."""
@@ -31,6 +32,8 @@ def concerned(obj: Manifest, cache: Cache) -> set[Key]:
     owner = owner_of(obj)
     if owner is None:
         return set()
+    if ref.kind == POD and (left := scheduler_of_stray(obj)) is not None:
+        return {FarmKey(left)}
     if owner.kind == BOT_FLEET:
         fleet = cache.get(owner)
         return set() if fleet is None else _farm_of(fleet)

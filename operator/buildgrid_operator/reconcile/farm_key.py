@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from buildgrid_operator.cluster.kinds import SCHEDULER, ObjectRef
+from buildgrid_operator.cluster.kinds import BOT_FLEET, SCHEDULER, ObjectRef
+from buildgrid_operator.desired.bots.names import scheduler_told_by_pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +29,15 @@ def scheduler_of(fleet: Mapping[str, Any]) -> ObjectRef | None:
         return None
     own = fleet["metadata"].get("namespace") or ""
     return ObjectRef(SCHEDULER, namespace if isinstance(namespace, str) and namespace else own, name)
+
+
+def scheduler_of_stray(pod: Mapping[str, Any]) -> ObjectRef | None:
+    """The Scheduler that a bot pod works for whose BotFleet has left it behind; None: it is no such pod.
+
+    What a BotFleet owns goes with it; what was deleted with --cascade=orphan has no owner any more.
+    """
+    metadata = pod["metadata"]
+    if any(owner.get("kind") == BOT_FLEET.kind for owner in metadata.get("ownerReferences") or ()):
+        return None
+    told = scheduler_told_by_pod(metadata)
+    return None if told is None else ObjectRef(SCHEDULER, *told)

@@ -11,10 +11,10 @@ from buildgrid_scheduler.core.clock import Clock, utc_now
 
 from buildgrid_operator.api import InvalidSpec, Scheduler
 from buildgrid_operator.cluster.client import Client
-from buildgrid_operator.cluster.errors import ClusterError
+from buildgrid_operator.cluster.errors import ClusterError, PermissionMissing
 from buildgrid_operator.cluster.fleet import FleetClient
 from buildgrid_operator.cluster.fleet_streams import FleetStreams, Heard
-from buildgrid_operator.cluster.kinds import BOT_FLEET, NODE, ObjectRef
+from buildgrid_operator.cluster.kinds import BOT_FLEET, NODE, Manifest, ObjectRef
 from buildgrid_operator.desired import Settings
 from buildgrid_operator.desired.endpoints import FleetAddress, fleet_address
 from buildgrid_operator.fleets.bots import stray_marks
@@ -27,9 +27,10 @@ from buildgrid_operator.planner.plan import STALE_AFTER, Plan, plan
 from buildgrid_operator.reconcile.cache import Cache
 from buildgrid_operator.reconcile.farm_key import FarmKey
 from buildgrid_operator.reconcile.farm_memory import FarmMemory
-from buildgrid_operator.reconcile.farm_reading import ReadFleet, read_farm, read_fleets
+from buildgrid_operator.reconcile.farm_reading import ReadFarm, ReadFleet, read_farm, read_fleets
 from buildgrid_operator.reconcile.fleet_preparing import FleetPreparing, Prepared
 from buildgrid_operator.reconcile.fleet_steps import Done, FleetSteps, Place
+from buildgrid_operator.reconcile.fleet_strays import FleetStrays, Stray, strays_of
 from buildgrid_operator.reconcile.fleet_telling import FleetTelling
 from buildgrid_operator.reconcile.work_queue import DONE, GONE, Outcome
 from buildgrid_operator.status.scheduler_conditions import Refusal
@@ -102,34 +103,59 @@ class FarmPass:
         self._cluster_uid = cluster_uid
         self._preparing = FleetPreparing(client, cache, settings, cluster_uid)
         self._steps = FleetSteps(client, cache, fleet)
+        self._strays = FleetStrays(self._steps, cluster_uid)
         self._memory: dict[ObjectRef, FarmMemory] = {}
 
     def run(self, key: FarmKey) -> Outcome:
         """One pass. Raises ClusterError."""
         objects = self._cache.fleets(key.scheduler)
         memory = self._memory.setdefault(key.scheduler, FarmMemory())
-        for uid in memory.keep({obj["metadata"]["uid"] for obj in objects}):
+        read = read_farm(self._cache, key.scheduler)
+        left = self._left(key.scheduler, read)
+        kept = {obj["metadata"]["uid"] for obj in objects} | {stray.memory_key for stray in left}
+        for uid in memory.keep(kept):
             self._preparing.forget(uid)
             self._telling.forget(uid)
-        if not objects:
+        if not objects and not left:
             self._streams.unfollow(key.scheduler)
             self._memory.pop(key.scheduler, None)
             return GONE
-        read = read_farm(self._cache, key.scheduler)
         fleets = [self._seen(each) for each in read_fleets(objects, read)]
         alone = _EachAlone()
         for each in fleets:
             if each.unusable:
                 alone.do(each.ref, partial(self._telling.unusable, each))
+                if each.refusal is not None:
+                    alone.waits.append(LATER)  # a rule that is granted tells of no event
         usable = [each for each in fleets if not each.unusable]
-        if read.scheduler is not None and read.serving is not None and usable:
+        if read.scheduler is not None and read.serving is not None and (usable or left):
             address = fleet_address(read.scheduler, self._settings().cluster_domain)
             heard = self._streams.follow(key.scheduler, address)
             farm = Farm(key.scheduler, read.scheduler, read.serving, address, heard, self._clock())
             self._pass(farm, usable, memory, alone)
+            for stray, pods in left.items():
+                alone.do(farm.ref, partial(self._clear, farm, stray, pods, memory))
         else:
             self._streams.unfollow(key.scheduler)
         return alone.outcome()
+
+    def _left(self, scheduler: ObjectRef, read: ReadFarm) -> dict[Stray, list[Manifest]]:
+        """The pods that BotFleets have left behind, where they can be cleared."""
+        if read.scheduler is None or read.serving is None:
+            return {}
+        return strays_of(self._cache.strays(scheduler), read.scheduler)
+
+    def _clear(self, farm: Farm, stray: Stray, pods: list[Manifest], memory: FarmMemory) -> timedelta | None:
+        return self._strays.clear(
+            stray,
+            pods,
+            farm.address,
+            farm.heard.state,
+            memory,
+            farm.now,
+            fresh=farm.stale is None,
+            told_at=farm.told_at,
+        )
 
     def _seen(self, read: ReadFleet) -> ReadFleet:
         """Whose pods cannot be seen cannot be planned for: they would be made again and again."""
@@ -156,7 +182,9 @@ class FarmPass:
             return
         known = {obj["metadata"]["uid"] for obj in self._cache.all(BOT_FLEET)}
         strays = stray_marks(farm.heard.state, known, cluster_uid=self._cluster_uid(), now=farm.now)
-        self._steps.settle(farm.address, strays)
+        # The mark of a pod that was left behind is there for as long as the pod is.
+        there = {pod["metadata"]["name"] for pod in self._cache.strays(farm.ref)}
+        self._steps.settle(farm.address, [mark for mark in strays if mark.bot_id not in there])
 
     def _prepare(
         self,
@@ -185,6 +213,9 @@ class FarmPass:
         except InvalidSpec as error:
             problems = tuple(str(problem) for problem in error.problems)
             return self._telling.unusable(replace(read, problems=problems))
+        except PermissionMissing as error:
+            self._telling.unusable(replace(read, refusal=Refusal("PermissionMissing", str(error))))
+            return LATER
         prepared.append(each)
         return None
 

@@ -1,4 +1,4 @@
-"""Takes the steps of a fleet: marks first, then deletes, then new pods. Each may be taken twice.
+"""Takes the steps of a fleet: marks, deletes, new pods, and whom nobody may evict. Each may be taken twice.
 
 What fails is told and left: the next pass sees how far things are, and goes on from there.
 """
@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from buildgrid_operator.cluster.client import Client
-from buildgrid_operator.cluster.errors import AlreadyExists, ClusterError, Conflict
+from buildgrid_operator.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from buildgrid_operator.cluster.fleet import FleetClient, FleetError
 from buildgrid_operator.cluster.fleet_state import Mark
 from buildgrid_operator.cluster.kinds import POD, Manifest, ObjectRef
-from buildgrid_operator.desired.bots.names import fleet_uid_of
+from buildgrid_operator.desired.bots.names import PROTECTED, PROTECTED_LABEL, fleet_uid_of
 from buildgrid_operator.desired.endpoints import FleetAddress
 from buildgrid_operator.fleets.pods import pod_view
+from buildgrid_operator.fleets.protection import Protection
 from buildgrid_operator.fleets.steps import Deletion, Steps, deletions_after
 from buildgrid_operator.fleets.views import FleetView, Phase
 from buildgrid_operator.reconcile.cache import Cache
@@ -23,8 +24,12 @@ from buildgrid_operator.reconcile.cache import Cache
 _log = logging.getLogger(__name__)
 MOST_CREATES = 100
 """in a pass: other fleets of the Scheduler have their turn then"""
-INTERRUPTED_GRACE = timedelta(seconds=30)
-"""of a pod whose time to drain is over: what it runs is run elsewhere"""
+MOST_PROTECTIONS = 100
+"""in a pass, likewise"""
+LAST_GRACE = timedelta(seconds=30)
+"""of a pod that is deleted here: it is marked and has no action, or its time to drain is over and what it
+runs is run elsewhere. As long as an action may run, which is for deletes by others, it would stay when its
+program is so young that it does not hear of the signal"""
 _NAMES_TRIED = 16
 
 
@@ -51,7 +56,7 @@ class Done:
     problem: str | None = None
     """why a step was not taken: it is tried again"""
     more: bool = False
-    """not all pods were made yet"""
+    """not all pods were made, or protected, yet"""
 
 
 class FleetSteps:
@@ -82,7 +87,13 @@ class FleetSteps:
             if not deletion.interrupts or done.problem is None:
                 self._delete(view, deletion, done)
         self._create(min(steps.create, MOST_CREATES), view, make, done)
-        done.more = steps.create > MOST_CREATES and done.refusal is None and done.problem is None
+        gone = {deletion.uid for deletion in deletions}
+        protections = [each for each in steps.protections if each.uid not in gone]
+        for protection in protections[:MOST_PROTECTIONS]:
+            if done.problem is None:
+                self._protect(view, protection, done)
+        more = steps.create > MOST_CREATES and done.refusal is None
+        done.more = (more or len(protections) > MOST_PROTECTIONS) and done.problem is None
         return done
 
     def settle(self, address: FleetAddress, strays: Sequence[Mark]) -> None:
@@ -116,9 +127,8 @@ class FleetSteps:
 
     def _delete(self, view: FleetView, deletion: Deletion, done: Done) -> None:
         ref = ObjectRef(POD, view.fleet.metadata.namespace, deletion.name)
-        grace = INTERRUPTED_GRACE if deletion.interrupts else None
         try:
-            if not self._client.delete(ref, uid=deletion.uid, grace=grace):
+            if not self._client.delete(ref, uid=deletion.uid, grace=LAST_GRACE):
                 self._cache.discard(ref, deletion.uid)
         except Conflict:
             # It is gone, and something else has its name.
@@ -128,6 +138,20 @@ class FleetSteps:
             return
         _log.info("deleted %s: %s", ref, deletion.why)
         done.deleted.append(deletion)
+
+    def _protect(self, view: FleetView, protection: Protection, done: Done) -> None:
+        ref = ObjectRef(POD, view.fleet.metadata.namespace, protection.name)
+        labels = {PROTECTED_LABEL: PROTECTED if protection.protected else None}
+        try:
+            self._cache.put(
+                self._client.patch_merge(ref, {"metadata": {"uid": protection.uid, "labels": labels}})
+            )
+        except NotFound:
+            self._cache.discard(ref, protection.uid)
+        except ClusterError as error:
+            done.problem = str(error)
+            return
+        _log.info("%s %s be evicted", ref, "may not" if protection.protected else "may")
 
     def _create(self, count: int, view: FleetView, make: Callable[[int], Manifest], done: Done) -> None:
         tried = 0

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from buildgrid_operator.api import InvalidSpec, PropertySet, Scheduler
-from buildgrid_operator.api.status import PropertySetInForce
+from buildgrid_operator.api.resource import Metadata
+from buildgrid_operator.api.status import PropertySetInForce, SchedulerStatus
 from buildgrid_operator.cluster.fleet import FleetError, FleetSource
 from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.cluster.kinds import (
@@ -30,8 +31,9 @@ from buildgrid_operator.desired.config import property_set_in
 from buildgrid_operator.desired.endpoints import fleet_address
 from buildgrid_operator.desired.images import with_registry
 from buildgrid_operator.reconcile.cache import Cache
-from buildgrid_operator.reconcile.holding import Hold, InForce, hold_of, in_force
+from buildgrid_operator.reconcile.holding import Hold, InForce, Section, hold_of, in_force
 from buildgrid_operator.reconcile.reading import is_autoscaled
+from buildgrid_operator.reconcile.recollection import Recollection
 from buildgrid_operator.reconcile.upgrades import Upgrades, runs_own_image
 from buildgrid_operator.status.scheduler_conditions import reference_missing
 from buildgrid_operator.status.workload import Workload, workload_of
@@ -98,6 +100,15 @@ class Planner:
         self._tokens = tokens
         self._fleet = fleet
         self._upgrades = upgrades
+        self._before: Recollection[Manifest | None, InForce | None] = Recollection(in_force)
+        self._sets: Recollection[Manifest, PropertySet] = Recollection(PropertySet.parse)
+        self._bundles: Recollection[Inputs, Bundle] = Recollection(build)
+        self._sections: Recollection[str, Section | None] = Recollection(property_set_in)
+
+    def forget(self, ref: ObjectRef) -> None:
+        """The Scheduler is gone."""
+        for each in (self._before, self._sets, self._bundles, self._sections):
+            each.forget(ref)
 
     def plan(self, ref: ObjectRef, scheduler: Scheduler, children: Children) -> Plan:
         """The plan for a Scheduler, whose objects are `children`. Raises InvalidSpec, ClusterError."""
@@ -108,10 +119,10 @@ class Planner:
         may_upgrade = self._may_upgrade(ref, scheduler, settings)
         images = resolve_images(scheduler.spec, scheduler.status, settings, may_upgrade=may_upgrade)
         config = ObjectRef(CONFIG_MAP, ref.namespace, names.config_name(scheduler.metadata))
-        before = in_force(children.get(config))
+        before = self._before.of(ref, children.get(config))
         found = self._find_property_set(ref, scheduler)
         inputs = Inputs(
-            scheduler,
+            _as_built(scheduler),
             images,
             settings,
             property_set=None if found.property_set is None else found.property_set.spec,
@@ -122,7 +133,12 @@ class Planner:
         asked = Asked(lambda: self._fleet(fleet_address(scheduler, settings.cluster_domain)))
         if found.missing and before is None:
             return Plan(None, images, asked, found.missing, waits_for_turn=not may_upgrade)
-        bundle, hold = self._build(inputs, before, found, asked, deployment)
+        bundle = self._bundles.of(ref, inputs)
+        hold = None
+        if not found.missing:
+            hold = self._hold(ref, scheduler, bundle, before, found, asked, deployment)
+        if hold is not None and before is not None:
+            bundle = build(replace(inputs, held_property_set=before.as_held))
         return Plan(
             bundle,
             images,
@@ -146,30 +162,26 @@ class Planner:
         except (FleetError, InvalidSpec):
             return None
 
-    def _build(
+    def _hold(
         self,
-        inputs: Inputs,
+        ref: ObjectRef,
+        scheduler: Scheduler,
+        bundle: Bundle,
         before: InForce | None,
         found: _Found,
         asked: Asked,
         deployment: Manifest | None,
-    ) -> tuple[Bundle, Hold | None]:
-        bundle = build(inputs)
-        if found.missing:
-            return bundle, None
-        metadata = inputs.metadata
+    ) -> Hold | None:
+        metadata = scheduler.metadata
         edited = metadata if found.property_set is None else found.property_set.metadata
-        hold = hold_of(
+        return hold_of(
             before,
-            property_set_in(bundle.config_text),
+            self._sections.of(ref, bundle.config_text),
             generation=edited.generation,
             annotations=metadata.annotations,
-            served=has_served(inputs.scheduler, deployment),
+            served=has_served(scheduler, deployment),
             ask=asked,
         )
-        if hold is None or before is None:
-            return bundle, None
-        return build(replace(inputs, held_property_set=before.as_held)), hold
 
     def _find_property_set(self, ref: ObjectRef, scheduler: Scheduler) -> _Found:
         reference = scheduler.spec.property_set_ref
@@ -179,7 +191,7 @@ class Planner:
         if obj is None:
             return _Found(missing=(reference_missing("PropertySet", reference.name, _FIELD),))
         try:
-            return _Found(PropertySet.parse(obj))
+            return _Found(self._sets.of(ref, obj))
         except InvalidSpec as error:
             words = "; ".join(str(problem) for problem in error.problems)
             return _Found(missing=(f"the PropertySet {reference.name} cannot be used: {words}",))
@@ -202,6 +214,18 @@ class Planner:
                 deployment = self._cache.get(ObjectRef(DEPLOYMENT, ref.namespace, name))
                 if deployment is not None:
                     yield ref, workload_of(deployment)
+
+
+def _as_built(scheduler: Scheduler) -> Scheduler:
+    """With what decides which objects there should be, and nothing that changes while they stay as they are.
+
+    The generation is there for edits that Python takes for none: 1 is True.
+    """
+    owner = scheduler.metadata
+    metadata = Metadata(
+        name=owner.name, namespace=owner.namespace, uid=owner.uid, generation=owner.generation
+    )
+    return replace(scheduler, metadata=metadata, status=SchedulerStatus())
 
 
 def has_served(scheduler: Scheduler, deployment: Manifest | None) -> bool:

@@ -11,7 +11,7 @@ from buildgrid_operator.api import InvalidSpec, Scheduler
 from buildgrid_operator.api.resource import Metadata
 from buildgrid_operator.api.status import SchedulerStatus
 from buildgrid_operator.cluster.client import Client
-from buildgrid_operator.cluster.errors import ClusterError, Conflict, NotFound
+from buildgrid_operator.cluster.errors import ClusterError, Conflict, NotFound, PermissionMissing
 from buildgrid_operator.cluster.fleet import FleetError
 from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, STATEFUL_SET, Kind, Manifest, ObjectRef
@@ -25,6 +25,7 @@ from buildgrid_operator.reconcile.config_state import config_state
 from buildgrid_operator.reconcile.deletion import with_finalizer
 from buildgrid_operator.reconcile.planning import Children, Plan, Planner
 from buildgrid_operator.reconcile.reading import status_of
+from buildgrid_operator.reconcile.recollection import Recollection
 from buildgrid_operator.reconcile.refusals import refusal_of
 from buildgrid_operator.reconcile.scheduler_deletion import SchedulerDeletion
 from buildgrid_operator.reconcile.scheduler_status import status_after
@@ -53,6 +54,15 @@ class _Seen:
     again: timedelta | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What decides what is to be done to the objects of a Scheduler."""
+
+    uid: str
+    objects: tuple[Manifest, ...]
+    children: Children
+
+
 class SchedulerPass:
     """Synchronous; called from threads, for several Schedulers at once."""
 
@@ -78,6 +88,11 @@ class SchedulerPass:
         self._deletion = SchedulerDeletion(client, cache, planner, writer, clock=clock)
         self._objects = ApplySet(client)
         self._uids: dict[ObjectRef, str] = {}
+        self._parsed: Recollection[Manifest, Scheduler] = Recollection(Scheduler.parse)
+        # Whatever becomes of an object changes `children`, so that it is looked at again.
+        self._reports: Recollection[_Wanted, Report] = Recollection(
+            self._apply, worth=lambda report: report.at_rest
+        )
 
     def run(self, ref: ObjectRef) -> Outcome:
         """One pass. Raises ClusterError."""
@@ -98,7 +113,7 @@ class SchedulerPass:
         if obj["metadata"].get("deletionTimestamp"):
             return self._deletion.run(ref, obj)
         try:
-            scheduler = Scheduler.parse(obj)
+            scheduler = self._parsed.of(ref, obj)
             obj = self._finalize(obj, scheduler.spec.deletion.drain)
             children = self._cache.children(ref)
             plan = self._planner.plan(ref, scheduler, children)
@@ -106,6 +121,8 @@ class SchedulerPass:
             return self._refuse(obj, error)
         except Conflict:
             return Outcome(again_after=SOON)
+        except PermissionMissing as error:
+            return self._hold(obj, error)
         return self._reconcile(ref, obj, scheduler, plan, children)
 
     def _reconcile(
@@ -114,17 +131,17 @@ class SchedulerPass:
         if plan.bundle is None:
             facts = SchedulerFacts(missing=plan.missing)
             return self._tell(obj, scheduler, _Seen(facts, plan, None, None))
-        report = self._apply(plan.bundle, children, obj["metadata"]["uid"])
+        report = self._reports.of(ref, _Wanted(obj["metadata"]["uid"], plan.bundle.objects, children))
         seen = self._look(ref, scheduler, plan, plan.bundle, report)
         return self._tell(obj, scheduler, seen)
 
-    def _apply(self, bundle: Bundle, children: Children, uid: str) -> Report:
-        wanted = []
-        for each in bundle.objects:
+    def _apply(self, wanted: _Wanted) -> Report:
+        objects = []
+        for each in wanted.objects:
             ref = ObjectRef.of(each)
             rolls = ref.kind in (DEPLOYMENT, STATEFUL_SET)
-            wanted.append(settled(each, children.get(ref)) if rolls else each)
-        report = self._objects.apply(wanted, children, owner_uid=uid)
+            objects.append(settled(each, wanted.children.get(ref)) if rolls else each)
+        report = self._objects.apply(objects, wanted.children, owner_uid=wanted.uid)
         for live in report.live.values():
             self._cache.put(live)
         for verb, refs in (
@@ -211,6 +228,14 @@ class SchedulerPass:
         wait = self._writer.write(obj, before, before, told, generation)
         return DONE if wait is None else Outcome(again_after=wait)
 
+    def _hold(self, obj: Manifest, error: PermissionMissing) -> Outcome:
+        """Without its finalizer, deleting it would not wait for its jobs."""
+        before = status_of(obj, SchedulerStatus)
+        facts = SchedulerFacts(refusals=(refusal_of(Failure(ObjectRef.of(obj), error)),))
+        told = Told(scheduler_verdicts(facts), SCHEDULER_CONDITIONS, SCHEDULER_FIGURES)
+        self._writer.write(obj, before, before, told, Metadata.model_validate(obj["metadata"]).generation)
+        return Outcome(again_after=LATER)
+
     def _finalize(self, obj: Manifest, drain: bool) -> Manifest:
         changed = with_finalizer(self._client, obj, drain)
         if changed is not obj:
@@ -227,6 +252,9 @@ class SchedulerPass:
 
     def _forget(self, ref: ObjectRef, uid: str) -> None:
         self._uids.pop(ref, None)
+        self._parsed.forget(ref)
+        self._reports.forget(ref)
+        self._planner.forget(ref)
         self._objects.forget(uid)
         self._writer.forget(uid)
         self._upgrades.ended(ref)

@@ -1,5 +1,7 @@
 """Writes what a pass found into an object's status, tells it in events, and shows it in metrics."""
 
+import logging
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,15 +10,19 @@ from buildgrid_scheduler.core.clock import Clock, utc_now
 
 from buildgrid_operator.api.status import BotFleetStatus, Condition, PropertySetStatus, SchedulerStatus
 from buildgrid_operator.cluster.client import Client
-from buildgrid_operator.cluster.errors import Conflict, NotFound
-from buildgrid_operator.cluster.kinds import Manifest, ObjectRef
+from buildgrid_operator.cluster.errors import Conflict, Invalid, NotFound
+from buildgrid_operator.cluster.kinds import Kind, Manifest, ObjectRef
 from buildgrid_operator.reconcile.cache import Cache
 from buildgrid_operator.reconcile.event_recorder import EventRecorder
 from buildgrid_operator.status.conditions import Change, Verdict, changes, merged
 from buildgrid_operator.status.events import Happening, Regarding
 from buildgrid_operator.status.writes import due
 
+_log = logging.getLogger(__name__)
 _AFTER_CONFLICT = timedelta(seconds=1)
+_ASKED_AGAIN = timedelta(minutes=10)
+"""whether the cluster's CRD knows a field by now"""
+_FIELD = re.compile(r"status\.(?!conditions\b|observedGeneration\b)(\w+)")
 AnyStatus = SchedulerStatus | PropertySetStatus | BotFleetStatus
 ShowConditions = Callable[[ObjectRef, Sequence[Condition]], None]
 
@@ -47,6 +53,8 @@ class StatusWriter:
         self._show = show
         self._clock = clock
         self._written: dict[str, datetime] = {}
+        # Fields that the cluster's CRDs, older than we are, do not have; and until when that is believed.
+        self._undeclared: dict[Kind, tuple[frozenset[str], datetime]] = {}
 
     def write(
         self, obj: Manifest, before: AnyStatus, after: AnyStatus, told: Told, generation: int
@@ -63,12 +71,15 @@ class StatusWriter:
         old = before.model_copy(update={"conditions": earlier})
         new = after.model_copy(update={"conditions": conditions, "observed_generation": generation})
         self._show(ref, conditions)
-        decision = due(old, new, figures=told.figures, last_write=self._written.get(uid), now=now)
+        unknown = self._unknown(ref.kind, now)
+        decision = due(
+            _like(old, new, unknown), new, figures=told.figures, last_write=self._written.get(uid), now=now
+        )
         if not decision.write:
             return decision.wait
         version = obj["metadata"]["resourceVersion"]
         try:
-            written = self._client.patch_status(ref, new.to_dict(), resource_version=version)
+            written = self._patch(ref, new, version, now)
         except NotFound:
             self._cache.discard(ref, uid)
             return _AFTER_CONFLICT
@@ -79,6 +90,28 @@ class StatusWriter:
         self._cache.put(written)
         self._tell(obj, changes(earlier, conditions))
         return None
+
+    def _patch(self, ref: ObjectRef, new: AnyStatus, version: str, now: datetime) -> Manifest:
+        """Write all that the CRD has a field for: a status with one that it does not know is refused."""
+        while True:
+            unknown = self._unknown(ref.kind, now)
+            status = {name: value for name, value in new.to_dict().items() if name not in unknown}
+            try:
+                return self._client.patch_status(ref, status, resource_version=version)
+            except Invalid as error:
+                # What is no server error is about the value of a field.
+                found = [_FIELD.match(cause.field) for cause in error.causes if error.code >= 500]
+                news = {match[1] for match in found if match} - unknown
+                if not news:
+                    raise
+                self._undeclared[ref.kind] = (unknown | news, now + _ASKED_AGAIN)
+                names = ", status.".join(sorted(news))
+                remedy = "it is older than the operator: install the chart's CRDs"
+                _log.warning("the CRD of %s has no status.%s; %s", ref.kind, names, remedy)
+
+    def _unknown(self, kind: Kind, now: datetime) -> frozenset[str]:
+        fields, until = self._undeclared.get(kind, (frozenset(), now))
+        return fields if now < until else frozenset()
 
     def forget(self, uid: str) -> None:
         """The object is gone."""
@@ -96,6 +129,13 @@ class StatusWriter:
                     note=change.after.message or f"{change.after.type} is {change.after.status}",
                 )
             )
+
+
+def _like(old: AnyStatus, new: AnyStatus, unknown: frozenset[str]) -> AnyStatus:
+    """`old`, as if the fields that cannot be written had been."""
+    fields = type(new).model_fields.items()
+    same = {name: getattr(new, name) for name, field in fields if (field.alias or name) in unknown}
+    return old.model_copy(update=same)
 
 
 def regarding(obj: Manifest) -> Regarding:

@@ -18,7 +18,8 @@ from buildgrid_operator.reconcile.key_states import Figures, K, KeyStates, Pace
 
 _log = logging.getLogger(__name__)
 
-WORKERS = 4
+WORKERS = 8
+"""passes at once: most of one is waiting for the API server, or for replicas, which may never answer"""
 GRACE = timedelta(seconds=20)
 
 

@@ -189,6 +189,10 @@ def _degraded(facts: SchedulerFacts, pods: Workload) -> Verdict:
     def yes(reason: str, message: str) -> Verdict:
         return Verdict(DEGRADED, "True", reason, message)
 
+    # First: what it may not look at, it knows nothing new of.
+    for refusal in facts.refusals:
+        if refusal.reason == "PermissionMissing":
+            return yes(refusal.reason, refusal.message)
     if pods.settled and pods.ready < pods.wanted:
         return yes("ReplicasMissing", _trouble_words(facts, f"only {_of(pods.ready, pods.wanted)} serve"))
     if facts.storage is not None and facts.storage.ready == 0:

@@ -77,7 +77,7 @@ def needed(namespace: str | None) -> list[Call]:
         for verb in ("get", "list", "watch", "create", "patch", "delete")
     ]
     for verb, group, resources in (
-        ("get", OURS, ("schedulers", "propertysets", "botfleets")),
+        ("get", OURS, ("schedulers",)),
         ("list", OURS, ("schedulers", "propertysets", "botfleets")),
         ("watch", OURS, ("schedulers", "propertysets", "botfleets")),
         ("patch", OURS, ("schedulers", "schedulers/status", "propertysets/status", "botfleets/status")),
@@ -105,6 +105,8 @@ def forbidden(namespace: str | None) -> list[Call]:
         ("create", "rbac.authorization.k8s.io", "roles"),
         ("create", "rbac.authorization.k8s.io", "rolebindings"),
         ("create", OURS, "schedulers"),
+        ("get", OURS, "propertysets"),
+        ("get", OURS, "botfleets"),
         ("delete", OURS, "schedulers"),
         ("patch", OURS, "propertysets"),
         ("patch", OURS, "botfleets"),

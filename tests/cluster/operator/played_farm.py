@@ -1,6 +1,8 @@
 """A farm around a real scheduler: jobs come from a client, bots are played in the pods of fleets."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Coroutine, Mapping
@@ -28,6 +30,7 @@ class PlayedFarm:
         """`scheduler` goes to the section of its configuration."""
         self._cluster = cluster
         self.namespace = namespace
+        self._config = folder / "config.yaml"
         self._databases = Databases()
         self.replica = Replica(folder, self._databases.create(), scheduler=scheduler).start()
         self._pool = ""
@@ -53,6 +56,12 @@ class PlayedFarm:
     def execute(self, count: int) -> "Future[list[ExecuteResponse]]":
         """So many actions of their own, at once; the answers come later."""
         return self._soon(self._execute(count, {"Pool": self._pool}))
+
+    def drain(self, bot: str, *, undo: bool = False) -> None:
+        """As a person does it, by the command."""
+        program = Path(sys.executable).with_name("buildgrid-scheduler")
+        flags = [f"--config={self._config}", *(["--undo"] if undo else [])]
+        subprocess.run([program, "drain", *flags, bot], check=True, timeout=60)
 
     def status(self, name: str) -> dict[str, Any]:
         """Of a BotFleet; empty if there is none."""

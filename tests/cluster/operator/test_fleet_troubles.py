@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import yaml
 from buildgrid_operator.cluster.client import Client
-from buildgrid_operator.cluster.kinds import POD, ObjectRef
+from buildgrid_operator.cluster.kinds import POD, Manifest, ObjectRef
 from google.rpc.code_pb2 import OK
 
 from tests.cluster.conftest import Kubectl
@@ -128,17 +128,58 @@ def test_nobody_evicts_a_bot_that_may_get_work(
     becomes(client, linux, "Ready", "True")
     eventually(lambda: farm.status("linux").get("idleBots") == 1, "a bot idles")
     (pod,) = farm.pods("linux")
-    name = pod["metadata"]["name"]
+    assert "disruption budget" in _evict(kubectl, pod).stderr
+
+
+def test_a_bot_that_a_person_drained_may_be_evicted_until_the_drain_is_taken_back(
+    client: Client, kubectl: Kubectl, make: Make, farm: PlayedFarm
+) -> None:
+    make("linux", scaling={"minBots": 2, "maxBots": 4, "pausedScaleIn": True})
+    eventually(lambda: farm.status("linux").get("idleBots") == 2, "two bots idle")
+    drained, other = farm.pods("linux")
+    ref = ObjectRef.of(drained)
+    farm.drain(ref.name)
+    eventually(lambda: not _is_protected(client, ref), "it is let go of")
+    farm.drain(ref.name, undo=True)
+    eventually(lambda: _is_protected(client, ref), "it is kept again")
+    farm.drain(ref.name)
+    eventually(lambda: not _is_protected(client, ref), "it is let go of again")
+    assert "disruption budget" in _evict(kubectl, other).stderr
+    eventually(lambda: not _evict(kubectl, drained).returncode, "it is evicted")
+    eventually(lambda: ref.name not in [each["metadata"]["name"] for each in farm.pods("linux")], "it goes")
+    assert farm.bots.killed == []
+
+
+def test_pods_that_a_fleet_left_behind_finish_what_they_run_and_go(
+    client: Client, kubectl: Kubectl, namespace: str, make: Make, farm: PlayedFarm
+) -> None:
+    make("left", scaling={"minBots": 2, "maxBots": 2})
+    eventually(lambda: farm.status("left").get("idleBots") == 2, "two bots idle")
+    farm.bots.seconds = 6.0
+    answers = farm.execute(1)
+    eventually(lambda: farm.bots.busy, "a bot works")
+    kubectl("-n", namespace, "delete", "bgf", "left", "--cascade=orphan", check=True)
+    farm.has("left", 1)
+    assert farm.bots.busy, "the one that works stays"
+    assert all(answer.status.code == OK for answer in answers.result(120))
+    farm.has("left", 0)
+    assert farm.bots.killed == []
+
+
+def _is_protected(client: Client, pod: ObjectRef) -> bool:
+    return "buildgrid.build/protected" in client.get(pod.kind, pod.namespace, pod.name)["metadata"]["labels"]
+
+
+def _evict(kubectl: Kubectl, pod: Manifest) -> "subprocess.CompletedProcess[str]":
+    """As `kubectl drain` does."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     eviction = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
-        "metadata": {"name": name, "namespace": farm.namespace},
+        "metadata": {"name": name, "namespace": namespace},
     }
-    path = f"/api/v1/namespaces/{farm.namespace}/pods/{name}/eviction"
-    answer: subprocess.CompletedProcess[str] = kubectl(
-        "create", "--raw", path, "-f", "-", stdin=json.dumps(eviction)
-    )
-    assert "disruption budget" in answer.stderr
+    path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
+    return kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
 
 
 def test_a_pause_and_a_dry_run_change_nothing_and_say_so(

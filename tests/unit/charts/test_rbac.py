@@ -157,9 +157,8 @@ def test_custom_resources_are_read_and_only_their_status_and_finalizers_are_writ
     group = "buildgrid.build"
     assert _verbs(rules, group, "schedulers") == ["get", "list", "watch", "patch"]
     for plural in ("propertysets", "botfleets"):
-        assert _verbs(rules, group, plural) == ["get", "list", "watch"]
+        assert _verbs(rules, group, plural) == ["list", "watch"]
     assert _verbs(rules, group, "botfleets/scale") == []
-    assert _verbs(rules, group, "botfleets") == ["get", "list", "watch"]
     for kind in KINDS:
         assert _verbs(rules, group, f"{kind.names.plural}/status") == ["patch"]
 

@@ -44,7 +44,7 @@ def disruption_budget(inputs: FleetInputs) -> Json:
         "spec": {
             "minAvailable": MORE_THAN_ANY,
             "unhealthyPodEvictionPolicy": "IfHealthyBudget",
-            "selector": {"matchLabels": {**names.selector(owner), names.PROTECTED_LABEL: "true"}},
+            "selector": {"matchLabels": {**names.selector(owner), names.PROTECTED_LABEL: names.PROTECTED}},
         },
     }
 

@@ -1,6 +1,7 @@
 """What a bot is told: the variables of its container, which our own bot and others like it read."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from buildgrid_operator.desired.bots import names
 from buildgrid_operator.desired.bots.connection import Connection
@@ -24,7 +25,9 @@ OWN_FIELDS = {
 _LIMIT = "ephemeral-storage"
 
 
-def environment(inputs: FleetInputs, where: Connection, files: Files) -> list[Json]:
+def environment(
+    inputs: FleetInputs, where: Connection, files: Files, *, token_lifetime: timedelta
+) -> list[Json]:
     """The variables; `files` collects what they name."""
     spec, owner = inputs.spec, inputs.metadata
     found = [
@@ -43,7 +46,7 @@ def environment(inputs: FleetInputs, where: Connection, files: Files) -> list[Js
     if where.log_stream_endpoint is not None:
         found.append(_variable("LOGSTREAM_ENDPOINT", where.log_stream_endpoint))
     if where.audience is not None:
-        found.append(_variable("TOKEN_FILE", files.token("scheduler", where.audience)))
+        found.append(_variable("TOKEN_FILE", files.token("scheduler", where.audience, token_lifetime)))
     if where.authority is not None:
         found.append(_variable("TLS_CA", files.config_map(*where.authority)))
     if where.server_name is not None:

@@ -16,7 +16,12 @@ FLEET_UID_LABEL = f"{GROUP}/fleet-uid"
 NUMBER_LABEL = f"{GROUP}/bot-number"
 """On pods: the number in the name."""
 PROTECTED_LABEL = f"{GROUP}/protected"
-"""On pods that nobody may evict: `true`, until the scheduler gives the bot no work any more."""
+"""On pods that nobody may evict: `true`, until the bot runs nothing and is not given anything any more."""
+PROTECTED = "true"
+WORKS_FOR = f"{GROUP}/works-for"
+"""Annotation of pods: NAMESPACE/NAME of the Scheduler, which a pod tells when its BotFleet is gone."""
+INSTANCE = f"{GROUP}/instance"
+"""Annotation of pods: the instance there."""
 
 _OF_UID = 5
 """characters, in names"""
@@ -87,6 +92,30 @@ def number_of(metadata: Json) -> int | None:
     """The number of a bot pod, by its metadata; None: it is none that the operator made."""
     text = (metadata.get("labels") or {}).get(NUMBER_LABEL, "")
     return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def scheduler_told_by_pod(metadata: Json) -> tuple[str, str] | None:
+    """Namespace and name of the Scheduler that a bot pod works for; None: it is none, or does not tell."""
+    told = (metadata.get("annotations") or {}).get(WORKS_FOR, "")
+    namespace, _, name = told.partition("/")
+    number, (fleet, uid, _) = number_of(metadata), told_by_pod(metadata)
+    if number is None or not (namespace and name and fleet and uid):
+        return None
+    # Whose name is not by our rule is not a bot of ours: nobody has others marked by a name.
+    expected = pod_name(Metadata(name=fleet, uid=uid), number)
+    return (namespace, name) if metadata["name"] == expected else None
+
+
+def told_by_pod(metadata: Json) -> tuple[str, str, str]:
+    """Name and UID of the BotFleet, and the instance, as a bot pod tells them."""
+    fleet = (metadata.get("labels") or {}).get(FLEET_LABEL, "")
+    instance = (metadata.get("annotations") or {}).get(INSTANCE, "")
+    return str(fleet), fleet_uid_of(metadata), str(instance)
+
+
+def is_protected(metadata: Json) -> bool:
+    """Whether the fleet's PodDisruptionBudget keeps a pod from eviction, by its metadata."""
+    return (metadata.get("labels") or {}).get(PROTECTED_LABEL) == PROTECTED
 
 
 def fleet_uid_of(metadata: Json) -> str:

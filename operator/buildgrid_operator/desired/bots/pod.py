@@ -14,7 +14,7 @@ from buildgrid_operator.desired.bots.environment import CACHE, OWN_FIELDS, PREFI
 from buildgrid_operator.desired.bots.inputs import FleetInputs
 from buildgrid_operator.desired.bots.properties import ARCHITECTURE, architecture
 from buildgrid_operator.desired.bots.rollout import bot_template_hash
-from buildgrid_operator.desired.files import Files
+from buildgrid_operator.desired.files import TOKEN_LIFETIME, Files
 from buildgrid_operator.desired.images import version_of, with_registry
 from buildgrid_operator.desired.names import TEMPLATE_HASH, Json
 from buildgrid_operator.desired.overlay import overlaid
@@ -42,9 +42,14 @@ def bot_pod(inputs: FleetInputs, number: int) -> Json:
             "labels": {
                 **names.labels(owner, version_of(inputs.image)),
                 names.NUMBER_LABEL: str(number),
-                names.PROTECTED_LABEL: "true",
+                names.PROTECTED_LABEL: names.PROTECTED,
             },
-            "annotations": {TEMPLATE_HASH: bot_template_hash(inputs), **_NOT_FOR_NODES},
+            "annotations": {
+                TEMPLATE_HASH: bot_template_hash(inputs),
+                names.WORKS_FOR: f"{inputs.scheduler.metadata.namespace}/{inputs.scheduler.metadata.name}",
+                names.INSTANCE: inputs.instance,
+                **_NOT_FOR_NODES,
+            },
         },
         "spec": _spec(inputs),
     }
@@ -74,9 +79,20 @@ def grace_period(inputs: FleetInputs) -> timedelta:
     return connection(inputs).longest_action + TWO_MINUTES if wanted is None else wanted
 
 
+def token_lifetime(grace: timedelta) -> timedelta:
+    """Of the token that a bot shows, so that the one that it has when its pod is ended lasts for as long as
+    the pod may: kubelet renews none of a pod that is ending (kubernetes/kubernetes#116481).
+
+    Before that it renews one of which a fifth is left, and one that is a day old.
+    """
+    left = grace + TWO_MINUTES  # kubelet looks after each pod about once a minute
+    return max(TOKEN_LIFETIME, min(5 * left, timedelta(days=1) + left))
+
+
 def _spec(inputs: FleetInputs) -> Json:
     spec, settings, files = inputs.spec, inputs.settings, Files()
-    variables = environment(inputs, connection(inputs), files)
+    lifetime = token_lifetime(grace_period(inputs))
+    variables = environment(inputs, connection(inputs), files, token_lifetime=lifetime)
     secrets = [*settings.image_pull_secrets, *(secret.name for secret in spec.image_pull_secrets)]
     brought = spec.action_image is not None
     optional: Json = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from buildgrid_operator.desired import KINDS, Inputs, build
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.operator.desired.cases import (
@@ -71,6 +71,7 @@ def test_pods_carry_the_labels_by_which_they_are_found(name: str) -> None:
             assert {"buildgrid.build/scheduler", "buildgrid.build/owner-uid"} <= labels.keys()
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True))
 def test_names_fit_a_label_and_are_distinct_for_each_kind(name: str) -> None:
     objects = build(inputs(changed(PRODUCTION, {"metadata.name": name}))).objects

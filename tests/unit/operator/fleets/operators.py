@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-from buildgrid_operator.cluster.errors import AlreadyExists, Unreachable
+from buildgrid_operator.cluster.errors import AlreadyExists, NotFound, Unreachable
 from buildgrid_operator.cluster.fleet import FleetUnreachable
 from buildgrid_operator.cluster.fleet_state import FleetState
 from buildgrid_operator.cluster.kinds import Kind, ObjectRef
@@ -162,6 +162,17 @@ class Calls:
         with self._call(Unreachable) as sent:
             if sent:
                 found = self._world.delete(ref.name, uid)
+        return found
+
+    def patch_merge(self, ref: ObjectRef, patch: dict[str, Any]) -> dict[str, Any]:
+        metadata = patch["metadata"]
+        protected = names.is_protected(metadata)
+        found: dict[str, Any] | None = None
+        with self._call(Unreachable) as sent:
+            if sent:
+                found = self._world.protect(ref.name, metadata["uid"], protected=protected)
+        if found is None:
+            raise NotFound("there is none")
         return found
 
     def create(self, pod: dict[str, Any]) -> dict[str, Any]:

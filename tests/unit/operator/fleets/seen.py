@@ -52,6 +52,7 @@ def manifest(
     container: Mapping[str, Any] | None = None,
     init: Mapping[str, Any] | None = None,
     ending: bool = False,
+    protected: bool = True,
     **status: Any,
 ) -> dict[str, Any]:
     """A bot pod as the API server has it. `container`, `init`: states of its containers."""
@@ -60,6 +61,7 @@ def manifest(
     found = [*conditions]
     if node is not None and not any(each["type"] == "PodScheduled" for each in found):
         found.append(placed)
+    kept = {"buildgrid.build/protected": "true"} if protected else {}
     ended = {"deletionTimestamp": stamp(NOON)} if ending else {}
     return {
         "apiVersion": "v1",
@@ -68,7 +70,7 @@ def manifest(
             "name": name or f"linux-{number}",
             "namespace": "farm",
             "uid": f"uid-{number}",
-            "labels": {"buildgrid.build/bot-number": str(number)},
+            "labels": {"buildgrid.build/bot-number": str(number), **kept},
             "annotations": {"buildgrid.build/template-hash": template},
             "creationTimestamp": stamp(created),
             **ended,

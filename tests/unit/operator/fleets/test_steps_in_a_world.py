@@ -72,6 +72,7 @@ def test_whatever_happened_it_ends_with_what_was_asked_for_and_nothing_else(
     assert [situation_of(bot) for bot in bots] == [Situation.IDLE] * wanted
     assert {bot.pod.template_hash for bot in bots} <= {world.template}
     assert world.marks == {}
+    assert all(pod.protected for pod in world.pods.values())
     assert last == Steps()
     assert world.killed == []
 

@@ -27,6 +27,7 @@ class Pod:
     ending: bool = False
     by_operator: bool = False
     """the operator's delete has arrived"""
+    protected: bool = True
 
     @property
     def name(self) -> str:
@@ -40,6 +41,7 @@ class Pod:
             created=self.created,
             node=self.node,
             ending=self.ending,
+            protected=self.protected,
         )
         found["metadata"]["uid"] = self.uid
         return found
@@ -211,6 +213,14 @@ class World:
                 self.wrongs.append(f"{pod.name} was deleted without a mark")
         pod.ending = pod.by_operator = True
         return True
+
+    def protect(self, name: str, uid: str, *, protected: bool) -> dict[str, Any] | None:
+        """None: there is no such pod."""
+        pod = self.pods.get(name)
+        if pod is None or pod.uid != uid:
+            return None
+        pod.protected = protected
+        return pod.manifest()
 
     def create(self, number: int | None, template: str) -> dict[str, Any] | None:
         """None: it exists."""

@@ -69,8 +69,18 @@ def test_what_was_decided_is_told_as_long_as_it_is_true() -> None:
         (Decided(4, NOON), None, NOON),
         (Decided(4, NOON), NOON, NOON + STALE_AFTER + MOMENT),
         (Decided(4, NOON), NOON + LATEST, NOON + LATEST + MOMENT),
+        (Decided(4, NOON), NOON, NOON - STALE_AFTER - MOMENT),
+        (Decided(4, NOON), NOON - LATEST, NOON - LATEST - MOMENT),
     ],
-    ids=["not planned for", "planned for blindly", "never heard", "silent", "planned for long ago"],
+    ids=[
+        "not planned for",
+        "planned for blindly",
+        "never heard",
+        "silent",
+        "planned for long ago",
+        "heard before the clock was set back",
+        "planned for before the clock was set back",
+    ],
 )
 def test_what_may_not_be_true_any_more_is_not_told(
     decided: Decided | None, heard: datetime | None, now: datetime

@@ -289,6 +289,9 @@ def test_without_news_nothing_is_let_go_and_the_fallback_is_raised() -> None:
     late = NOON + seconds(16)
     found, history = plan(Farm([there], [demand(9)], seen=NOON), known(there), late)
     assert not found.fleets["linux"].acts and found.fleets["linux"].limits == {Limit.STALE}
+    set_back = NOON - seconds(16)
+    found, _ = plan(Farm([there], [demand(9)], seen=NOON), known(there), set_back)
+    assert not found.fleets["linux"].acts and found.fleets["linux"].limits == {Limit.STALE}
     low = fleet(bots(IDLE, 2), policy=Policy(max_bots=4, fallback_bots=20))
     found, _ = plan(Farm([low], seen=None), history, late)
     assert found.fleets["linux"].create == 2

@@ -7,13 +7,19 @@ from typing import Any, cast
 
 from buildgrid_operator.api.resource import Metadata
 from buildgrid_operator.cluster.client import Client
-from buildgrid_operator.cluster.errors import AlreadyExists, ClusterError, ServerError, Unreachable
+from buildgrid_operator.cluster.errors import (
+    AlreadyExists,
+    ClusterError,
+    NotFound,
+    ServerError,
+    Unreachable,
+)
 from buildgrid_operator.cluster.fleet import FleetClient
 from buildgrid_operator.cluster.fleet_state import FleetState, Mark, Requirement, Session
 from buildgrid_operator.cluster.fleet_streams import FleetStreams, Heard
 from buildgrid_operator.cluster.kinds import BOT_FLEET, SCHEDULER, Kind, Manifest, ObjectRef
 from buildgrid_operator.desired import build
-from buildgrid_operator.desired.bots.names import pod_name
+from buildgrid_operator.desired.bots.names import is_protected, pod_name
 from buildgrid_operator.desired.endpoints import FleetAddress
 from buildgrid_operator.reconcile.cache import Cache
 from buildgrid_operator.reconcile.event_recorder import EventRecorder
@@ -49,6 +55,8 @@ class ApiServer:
         self.loses_answers = 0
         """of so many creates"""
         self.deleted: list[tuple[str, timedelta | None]] = []
+        self.patched: list[str] = []
+        """pods, by name"""
 
     def find(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.objects.get(ObjectRef(kind, namespace, name))
@@ -81,6 +89,16 @@ class ApiServer:
         self._world.cache.remove(self.keep(found))
         del self.objects[ref]
         return True
+
+    def patch_merge(self, ref: ObjectRef, patch: Json) -> Manifest:
+        """Of labels."""
+        found, told = self.objects.get(ref), patch["metadata"]
+        if found is None or found["metadata"]["uid"] != told["uid"]:
+            raise NotFound("there is none")
+        self.patched.append(ref.name)
+        labels = {**found["metadata"]["labels"], **told["labels"]}
+        kept = {key: value for key, value in labels.items() if value is not None}
+        return self.keep({**found, "metadata": {**found["metadata"], "labels": kept}})
 
     def patch_status(self, ref: ObjectRef, status: Json, *, resource_version: str) -> Manifest:
         found = self._world.cache.get(ref)
@@ -239,6 +257,15 @@ class FarmWorld:
             )
         return self
 
+    def orphan(self, name: str = "linux", namespace: str = "farm") -> None:
+        """The BotFleet is deleted with --cascade=orphan: its pods lose their owner."""
+        gone = self.api.objects.pop(ObjectRef(BOT_FLEET, namespace, name))
+        self.cache.remove(gone)
+        for pod in self.api.pods():
+            if pod["metadata"]["labels"]["buildgrid.build/fleet"] == name:
+                metadata = {**pod["metadata"], "ownerReferences": []}
+                self.cache.put(self.api.keep({**pod, "metadata": metadata}))
+
     def status(self, name: str = "linux", namespace: str = "farm") -> Json:
         """Of a BotFleet."""
         return dict(self.api.objects[ObjectRef(BOT_FLEET, namespace, name)]["status"])
@@ -246,6 +273,10 @@ class FarmWorld:
     def conditions(self, name: str = "linux", namespace: str = "farm") -> dict[str, Json]:
         """By type."""
         return {each["type"]: each for each in self.status(name, namespace)["conditions"]}
+
+    def protected(self) -> list[str]:
+        """Names of the pods that the PodDisruptionBudget keeps."""
+        return [pod["metadata"]["name"] for pod in self.api.pods() if is_protected(pod["metadata"])]
 
     def names(self) -> list[str]:
         """Of the pods."""
@@ -273,3 +304,8 @@ def session(
 def mark(bot_id: str, leases: int = 0, *, uid: str = "aaaaaaaa", since: datetime = NOON) -> Mark:
     """Of a fleet."""
     return Mark("", bot_id, since, f"{CLUSTER}/{uid}", connected=True, leases=leases)
+
+
+def mark_of_a_person(bot_id: str, leases: int = 0) -> Mark:
+    """Of nobody that is a fleet."""
+    return Mark("", bot_id, NOON, connected=True, leases=leases)

@@ -5,8 +5,19 @@ from datetime import timedelta
 import pytest
 from buildgrid_operator.cluster.errors import Invalid
 from buildgrid_operator.cluster.fleet_state import Requirement
+from buildgrid_operator.reconcile.concerns import concerned
+from buildgrid_operator.reconcile.work_queue import GONE
 
-from tests.unit.operator.reconcile.farm_world import NOON, FarmWorld, bot, mark, session
+from tests.cluster.api.objects import changed
+from tests.unit.operator.reconcile.farm_world import (
+    KEY,
+    NOON,
+    FarmWorld,
+    bot,
+    mark,
+    mark_of_a_person,
+    session,
+)
 
 TWO = {"minBots": 2, "maxBots": 4}
 
@@ -216,3 +227,85 @@ def test_a_number_of_bots_that_is_told_is_not_to_be_removed_where_an_autoscaler_
     world.hears().run()
     active = world.conditions()["ScalingActive"]
     assert (active["reason"], words in active["message"]) == ("Pinned", True)
+
+
+def test_bots_that_people_drain_may_be_evicted_once_they_run_nothing(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.all_run().after(30)
+    first, second = session(bot(1)), session(bot(2), 1)
+    drained = (mark_of_a_person(bot(1)), mark_of_a_person(bot(2), 1))
+    world.hears(first, second, *drained).run()
+    assert bot(1) not in world.protected() and bot(2) in world.protected()
+    made = len(world.api.patched)
+    world.after(10).hears(first, second, *drained).run()
+    assert len(world.api.patched) == made == 1, "what is as it should be costs nothing"
+    world.after(10).hears(first, session(bot(2)), mark_of_a_person(bot(2))).run()
+    assert bot(1) in world.protected() and bot(2) not in world.protected()
+    assert world.api.deleted == []
+
+
+def test_nobody_is_let_go_of_while_it_is_not_known_who_is_drained(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.all_run().after(30)
+    world.hears(session(bot(1)), session(bot(2)), mark_of_a_person(bot(1))).after(60).run()
+    assert world.api.patched == []
+
+
+def test_a_bot_that_is_let_go_is_not_waited_for_as_long_as_an_action_may_take(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.all_run().fleet(scaling={**TWO, "minBots": 1})
+    world.hears(session(bot(1)), session(bot(2))).run()
+    world.after(3600).hears(session(bot(1)), session(bot(2))).run()
+    assert [grace for _, grace in world.api.deleted] == [timedelta(seconds=30)]
+
+
+def test_bots_that_their_fleet_left_behind_finish_what_they_have_and_go(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.all_run().after(30)
+    world.orphan()
+    (left, *_) = world.api.pods()
+    assert concerned(left, world.cache) == {KEY}
+    world.hears(session(bot(1)), session(bot(2), 1)).run()
+    assert world.service.told == [("when idle", (bot(2),)), ("if idle in ''", (bot(1),))]
+    assert world.names() == [bot(2)], "what runs is finished"
+    world.after(3600).hears(session(bot(2), 1), mark(bot(2), 1)).run()
+    assert world.names() == [bot(2)]
+    world.after(10).hears(session(bot(2)), mark(bot(2))).run()
+    assert world.names() == []
+    assert world.run() == GONE
+
+
+def test_bots_that_were_left_behind_are_not_touched_while_the_scheduler_is_silent(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.all_run()
+    world.orphan()
+    world.after(60).run()
+    assert (world.service.told, world.api.deleted) == ([], [])
+
+
+def test_bots_of_a_namespace_that_the_scheduler_does_not_let_in_are_not_touched(world: FarmWorld) -> None:
+    world.fleet("b", "elsewhere", uid="eeeeeeee", scaling=TWO)
+    world.hears().run()
+    world.all_run()
+    world.orphan("b", "elsewhere")
+    world.scheduler(allowedFleetNamespaces=[])
+    assert world.hears().run() == GONE
+    assert (world.service.told, world.api.deleted) == ([], [])
+    world.scheduler()
+    world.hears().run()
+    assert world.names() == []
+
+
+def test_a_pod_that_is_named_like_anothers_bot_has_nobody_marked(world: FarmWorld) -> None:
+    world.fleet(scaling=TWO)
+    world.hears().run()
+    world.all_run()
+    world.orphan()
+    (left, *_) = world.api.pods()
+    forged = changed(left, {"metadata.name": "another-11111-1", "metadata.uid": "forged"})
+    assert concerned(forged, world.cache) == set()

@@ -388,3 +388,16 @@ def test_pods_of_a_fleet_differ_in_nothing_but_their_number() -> None:
     changes: dict[str, Any] = {"metadata.name": "toolchain-8", "metadata.labels": {}}
     one, other = changed(bot_pod(inputs, 8), changes), changed(bot_pod(inputs, 9), changes)
     assert one == other and FULL["metadata"]["name"] == "toolchain"
+
+
+@pytest.mark.parametrize("grace", ["1m", "1h", "6h", "30h", "168h"])
+def test_the_token_that_a_bot_has_when_its_pod_is_ended_lasts_as_long_as_the_pod_may(grace: str) -> None:
+    """What kubelet renews last is a token of which a fifth is left, or one that is a day old."""
+    found = bot_pod(fleet_inputs(fleet(terminationGracePeriod=grace), scheduler(auth=TOKENS)), 1)
+    (token,) = [
+        source["serviceAccountToken"]
+        for volume in found["spec"]["volumes"]
+        for source in volume.get("projected", {}).get("sources", ())
+    ]
+    life = token["expirationSeconds"]
+    assert max(life / 5, life - 86400) > found["spec"]["terminationGracePeriodSeconds"]
