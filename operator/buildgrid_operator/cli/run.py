@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         told = options_of(options)
         return asyncio.run(run_operator(told))
-    except (ValueError, ConfigException) as error:
+    except (ValueError, OSError, ConfigException) as error:
         print(f"buildgrid-operator: {error}", file=sys.stderr)
         return USELESS
 

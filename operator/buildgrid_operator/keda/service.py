@@ -126,7 +126,8 @@ class ScalerServer:
         try:
             self.port = server.add_insecure_port(_everywhere(self._address))
         except RuntimeError as error:
-            raise OSError(f"cannot listen at {self._address}: {error}") from None
+            words = f"--external-scaler-listen: cannot listen at {self._address}; give another HOST:PORT"
+            raise OSError(words) from error
         await server.start()
         self._server = server
         _log.info("KEDA is answered on port %d", self.port)

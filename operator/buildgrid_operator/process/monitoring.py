@@ -97,7 +97,10 @@ class MonitoringServer:
     """/livez, /readyz and /metrics."""
 
     def __init__(self, address: str, registry: CollectorRegistry, health: Health) -> None:
-        """`address` is HOST:PORT; all addresses with an empty host. Port 0: any that is free."""
+        """`address` is HOST:PORT; all addresses with an empty host. Port 0: any that is free.
+
+        Raises OSError for one that cannot be listened at.
+        """
         host, _, port = address.rpartition(":")
         metrics = make_wsgi_app(registry)
 
@@ -116,7 +119,13 @@ class MonitoringServer:
             start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
             return [f"{body}\n".encode()]
 
-        self._server = _listen(host, int(port), application)
+        try:
+            self._server = _listen(host, int(port), application)
+        except OSError as error:
+            words = (
+                f"--monitoring-listen: cannot listen at {address}: {error.strerror}; give another HOST:PORT"
+            )
+            raise OSError(words) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True)
 
     @property

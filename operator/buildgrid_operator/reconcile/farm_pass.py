@@ -29,7 +29,7 @@ from buildgrid_operator.reconcile.farm_key import FarmKey
 from buildgrid_operator.reconcile.farm_memory import FarmMemory
 from buildgrid_operator.reconcile.farm_reading import ReadFarm, ReadFleet, read_farm, read_fleets
 from buildgrid_operator.reconcile.fleet_preparing import FleetPreparing, Prepared
-from buildgrid_operator.reconcile.fleet_steps import Done, FleetSteps, Place
+from buildgrid_operator.reconcile.fleet_steps import SOON, Done, FleetSteps, Place
 from buildgrid_operator.reconcile.fleet_strays import FleetStrays, Stray, strays_of
 from buildgrid_operator.reconcile.fleet_telling import FleetTelling
 from buildgrid_operator.reconcile.work_queue import DONE, GONE, Outcome
@@ -40,8 +40,6 @@ T = TypeVar("T")
 AT_ONCE = timedelta(milliseconds=1)
 LATER = timedelta(seconds=5)
 """until what went wrong for one of several fleets is tried again"""
-SOON = timedelta(seconds=2)
-"""until a step that was not taken is tried again"""
 EACH = timedelta(seconds=10)
 """between passes while nothing happens: a stream that is silent is found out"""
 

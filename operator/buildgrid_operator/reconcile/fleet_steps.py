@@ -30,6 +30,8 @@ LAST_GRACE = timedelta(seconds=30)
 """of a pod that is deleted here: it is marked and has no action, or its time to drain is over and what it
 runs is run elsewhere. As long as an action may run, which is for deletes by others, it would stay when its
 program is so young that it does not hear of the signal"""
+SOON = timedelta(seconds=2)
+"""until it is looked again after a step was taken, or could not be"""
 _NAMES_TRIED = 16
 
 

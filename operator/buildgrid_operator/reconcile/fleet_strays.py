@@ -17,11 +17,9 @@ from buildgrid_operator.fleets.steps import steps_of
 from buildgrid_operator.fleets.strays import clearing
 from buildgrid_operator.fleets.views import FleetView
 from buildgrid_operator.reconcile.farm_memory import FarmMemory, FleetMemory
-from buildgrid_operator.reconcile.fleet_steps import FleetSteps, Place
+from buildgrid_operator.reconcile.fleet_steps import SOON, FleetSteps, Place
 
 _log = logging.getLogger(__name__)
-SOON = timedelta(seconds=2)
-"""until it is looked again after something was done, or was not"""
 
 
 class Stray(NamedTuple):

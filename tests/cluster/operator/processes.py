@@ -18,6 +18,7 @@ from tests.cluster.conftest import ROOT
 
 T = TypeVar("T")
 COMMAND = str(ROOT / ".venv/bin/buildgrid-operator")
+LOOK = 0.1
 WAIT = 90.0
 """seconds that anything may take on a busy machine"""
 _PORT = re.compile(r"served on port (\d+)")
@@ -73,10 +74,10 @@ class Operator:
         """How often it looked at a Scheduler."""
         return self.metric(r'^buildgrid_operator_reconcile_total\{kind="Scheduler"')
 
-    def passes_again(self, passes: int, timeout: float = WAIT) -> None:
-        """Wait for so many more passes."""
+    def passes_again(self, passes: int, timeout: float = WAIT, *, every: float = LOOK) -> None:
+        """Wait for so many more passes. `every`: seconds between looks, each of which costs it CPU."""
         begun = self.passes()
-        eventually(lambda: self.passes() >= begun + passes, f"{passes} more passes", timeout)
+        eventually(lambda: self.passes() >= begun + passes, f"{passes} more passes", timeout, every)
 
     def comes_to_rest(self, passes: int = 8, timeout: float = 110) -> None:
         """Wait until so many passes in a row wrote nothing."""
@@ -131,7 +132,7 @@ class Operator:
             return text
 
 
-def eventually(look: Callable[[], T | None], what: str, timeout: float = WAIT) -> T:
+def eventually(look: Callable[[], T | None], what: str, timeout: float = WAIT, every: float = LOOK) -> T:
     """Look until there is something to see, and return it."""
     deadline = time.monotonic() + timeout
     while True:
@@ -139,7 +140,7 @@ def eventually(look: Callable[[], T | None], what: str, timeout: float = WAIT) -
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what}")
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 class Condition(dict[str, str]):

@@ -116,11 +116,6 @@ def test_bots_of_a_cordoned_node_finish_and_come_up_elsewhere(
     assert farm.bots.killed == []
 
 
-def _are_elsewhere(farm: PlayedFarm, node: str) -> bool:
-    pods = farm.pods("linux")
-    return bool(pods) and all(pod["spec"].get("nodeName") not in (node, None) for pod in pods)
-
-
 def test_nobody_evicts_a_bot_that_may_get_work(
     client: Client, kubectl: Kubectl, make: Make, farm: PlayedFarm
 ) -> None:

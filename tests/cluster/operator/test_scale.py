@@ -51,7 +51,7 @@ def test_the_first_apply_of_many_is_so_many_calls_for_each(crowd: Crowd, operato
 def test_at_rest_it_calls_nobody(crowd: Crowd, operator: Operator) -> None:
     operator.comes_to_rest(SIZE, PATIENCE)
     with measured(operator) as cost:
-        operator.passes_again(3 * SIZE, PATIENCE)
+        operator.passes_again(3 * SIZE, PATIENCE, every=10.0)
     print(cost.show(f"{3 * SIZE} passes at rest", 3 * SIZE))
     assert cost.writes == 0
     # Its watches begin anew every five minutes.

@@ -171,6 +171,6 @@ async def test_before_the_cluster_is_listed_no_fleet_is_called_missing(cluster: 
 async def test_a_port_that_is_taken_is_an_error(cluster: Cluster) -> None:
     first = ScalerServer("127.0.0.1:0", cluster.numbers)
     await first.start()
-    with pytest.raises(OSError, match=f"cannot listen at 127.0.0.1:{first.port}"):
+    with pytest.raises(OSError, match=f"^--external-scaler-listen: cannot listen at 127.0.0.1:{first.port}"):
         await ScalerServer(f"127.0.0.1:{first.port}", cluster.numbers).start()
     await first.stop()

@@ -151,7 +151,7 @@ async def test_two_hundred_bots_do_a_thousand_jobs_over_two_replicas_once_each(
     assert [r.result.stdout_raw.decode() for r in responses] == [d.hash for d in digests]
     assert (len(handouts.leases), handouts.twice) == (1000, set())
     assert sum(bot.sessions_lost for bot in bots) == 0
-    # An answer that comes as its caller gives up is heard by nobody: that job is handed out again, uncounted.
+    # An answer that comes as its caller gives up is heard by nobody. That job is handed out again: no try.
     assert rows(database, "SELECT count(*), max(n_tries) FROM jobs") == [(1000, 1)]
     assert [count(database, table) for table in ("queue", "leases", "in_flight")] == [0, 0, 0]
 

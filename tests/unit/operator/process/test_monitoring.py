@@ -58,6 +58,13 @@ def test_a_server_that_was_not_started_can_be_stopped(health: Health) -> None:
     MonitoringServer("127.0.0.1:0", Metrics().registry, health).stop()
 
 
+def test_a_port_that_is_taken_names_the_flag(server: MonitoringServer, health: Health) -> None:
+    with pytest.raises(
+        OSError, match=f"^--monitoring-listen: cannot listen at 127.0.0.1:{server.port}: .*give"
+    ):
+        MonitoringServer(f"127.0.0.1:{server.port}", Metrics().registry, health)
+
+
 def test_a_loop_that_stands_still_is_not_alive() -> None:
     now = [0.0]
     heartbeat = Heartbeat(clock=lambda: now[0])
