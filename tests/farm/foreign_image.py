@@ -100,8 +100,21 @@ class ForeignImage:
 
 def terminate(command: int) -> None:
     """SIGTERM to the program that is run by a command of this process id."""
-    (program,) = map(int, Path(f"/proc/{command}/task/{command}/children").read_text().split())
-    os.kill(program, signal.SIGTERM)
+    _signal(command, signal.SIGTERM)
+
+
+def kill(command: int) -> None:
+    """End a command of this process id, and the program that it runs.
+
+    What ends with its parent (unshare's --kill-child) does so no more once it has become another user.
+    """
+    _signal(command, signal.SIGKILL)
+    os.kill(command, signal.SIGKILL)
+
+
+def _signal(command: int, number: int) -> None:
+    for program in Path(f"/proc/{command}/task/{command}/children").read_text().split():
+        os.kill(int(program), number)
 
 
 def _namespaces() -> list[str]:

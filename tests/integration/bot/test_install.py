@@ -21,7 +21,7 @@ from buildgrid_protos.build.bazel.remote.execution.v2.remote_execution_pb2 impor
 
 from tests.farm.clients import Client
 from tests.farm.database import Databases, drop_database
-from tests.farm.foreign_image import USER, VOLUME, ForeignImage, terminate
+from tests.farm.foreign_image import USER, VOLUME, ForeignImage, kill, terminate
 from tests.farm.replica import Replica
 from tests.farm.small_disk import small_disk
 from tests.farm.system_root import write_system
@@ -170,7 +170,7 @@ async def running(image: ForeignImage, server: Replica, name: str, *more: str) -
     finally:
         print(log.read_text())
         if bot.returncode is None:
-            bot.kill()
+            kill(bot.pid)
         await bot.wait()
 
 
